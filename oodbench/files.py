@@ -50,7 +50,9 @@ def check_writable(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise OodbenchError(f"cannot write into {folder}: {error.strerror}; choose another folder with --out") from error
+        raise OodbenchError(
+            f"cannot write into {folder}: {error.strerror}; choose another folder with --out"
+        ) from error
     finally:
         for path in missing:
             if path.is_dir():

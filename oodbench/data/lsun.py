@@ -1,0 +1,94 @@
+"""LSUN scenes from the lmdb files of the publisher (Yu et al. 2015, arXiv 1506.03365)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import lmdb
+import numpy as np
+from PIL import Image
+
+from oodbench.data.folder import decoded
+from oodbench.data.imageset import Images, ImageSet
+from oodbench.errors import OodbenchError
+
+SIDE = 32
+"""Pixels of the square images made of the scenes, the size of the sets that they are compared with."""
+
+
+@dataclass(frozen=True)
+class LmdbSource:
+    """Encoded images of one or more lmdb files, brought to SIDE×SIDE; (which file, which key) per image."""
+
+    databases: tuple[Path, ...]
+    keys: tuple[tuple[int, bytes], ...]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def read(self, indices: Sequence[int]) -> Images:
+        # Opened anew each time: an open lmdb environment must not enter a worker process.
+        wanted = [self.keys[i] for i in indices]
+        images: dict[tuple[int, bytes], np.ndarray] = {}
+        for number in sorted({number for number, _ in wanted}):
+            path = self.databases[number]
+            with _open(path) as database, database.begin() as transaction:
+                for key in (key for of, key in wanted if of == number):
+                    content = transaction.get(key)
+                    if content is None:
+                        raise OodbenchError(f"{path} has lost the key {key!r} since it was opened; get it again")
+                    images[number, key] = _square(decoded(BytesIO(content), f"{path}: {key!r}"))
+        return np.stack([images[one] for one in wanted])
+
+
+def read_lmdb(name: str, databases: Sequence[Path]) -> ImageSet:
+    """All images of LSUN's lmdb files, file after file, each in its key order.
+
+    The shorter side is brought to 32 pixels (bilinear, antialias) and the centre 32×32 cut out, so that
+    shapes stay as they are. (Of the ODIN archives lsun-crop is random crops, and lsun-resize is squeezed
+    without antialias.)
+
+    Raises:
+        OodbenchError: a file is missing, cut short or empty.
+    """
+    keys: list[tuple[int, bytes]] = []
+    for number, path in enumerate(databases):
+        with _open(path) as database, database.begin() as transaction:
+            found = [(number, bytes(key)) for key in transaction.cursor().iternext(values=False)]
+        if not found:
+            raise OodbenchError(f"{path} holds no images; get it again")
+        keys += found
+    return ImageSet(
+        name,
+        LmdbSource(tuple(databases), tuple(keys)),
+        ", ".join(map(str, databases)),
+        notes=(f"shorter side to {SIDE} (bilinear, antialias), centre crop {SIDE}×{SIDE}",),
+    )
+
+
+def _open(path: Path) -> lmdb.Environment:
+    try:
+        database = lmdb.open(str(path), readonly=True, lock=False, create=False, readahead=False)
+    except lmdb.Error as error:
+        raise OodbenchError(f"{path} cannot be read as an lmdb file ({error}); get it again") from error
+    # lmdb maps the file into memory: a read behind the end of one that is cut short would kill the process.
+    announced = (database.info()["last_pgno"] + 1) * database.stat()["psize"]
+    actual = (path / "data.mdb").stat().st_size
+    if actual < announced:
+        database.close()
+        raise OodbenchError(f"{path} is cut short: {actual:,} of {announced:,} bytes; get it again")
+    return database
+
+
+def _square(image: np.ndarray) -> np.ndarray:
+    # Sizes and offsets are rounded as torchvision's Resize and CenterCrop round them.
+    picture = Image.fromarray(image).convert("RGB")
+    short = min(picture.size)
+    width, height = (SIDE * side // short for side in picture.size)
+    # PIL's bilinear filter widens with the scale, which is antialiasing.
+    small = picture.resize((width, height), Image.Resampling.BILINEAR)
+    left, top = round((width - SIDE) / 2), round((height - SIDE) / 2)
+    return np.array(small.crop((left, top, left + SIDE, top + SIDE)))

@@ -1,0 +1,67 @@
+"""LSUN's lmdb files."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import lmdb
+import numpy as np
+import pytest
+from PIL import Image
+from torchvision.transforms import functional as tvf
+
+from oodbench import OodbenchError
+from oodbench.data.lsun import read_lmdb
+from tests.data.forms import pixels, write_lmdb
+
+
+def scenes(count: int, height: int = 48, width: int = 64, seed: int = 0) -> dict[str, np.ndarray]:
+    return {f"{seed}{index:03d}": image for index, image in enumerate(pixels(count, height, width, 3, seed=seed))}
+
+
+def test_images_come_file_by_file_and_key_by_key(tmp_path: Path) -> None:
+    first, second = scenes(5, 32, 32, seed=1), scenes(4, 32, 32, seed=2)
+    write_lmdb(tmp_path / "a_val_lmdb", dict(reversed(first.items())))
+    write_lmdb(tmp_path / "b_val_lmdb", second)
+    read = read_lmdb("lsun-scenes", [tmp_path / "a_val_lmdb", tmp_path / "b_val_lmdb"])
+    assert np.array_equal(read.read(0, 9), [*first.values(), *second.values()])
+    assert np.array_equal(read.source.read([8, 0, 8]), np.asarray(read.read(0, 9))[[8, 0, 8]])
+    assert pickle.loads(pickle.dumps(read)).content_hash == read.content_hash
+    assert "shorter side to 32 (bilinear, antialias), centre crop 32×32" in read.notes
+
+
+@pytest.mark.parametrize(("height", "width"), [(48, 64), (100, 64), (32, 90), (20, 20), (256, 341)])
+def test_scenes_are_shrunk_and_cropped_as_torchvision_does(tmp_path: Path, height: int, width: int) -> None:
+    images = scenes(3, height, width)
+    write_lmdb(tmp_path / "a_val_lmdb", images)
+    read = np.asarray(read_lmdb("lsun-scenes", [tmp_path / "a_val_lmdb"]).read(0, 3))
+    expected = [np.array(tvf.center_crop(tvf.resize(Image.fromarray(i), 32), [32, 32])) for i in images.values()]
+    assert np.array_equal(read, expected)
+
+
+def test_missing_empty_and_shortened_files_raise(tmp_path: Path) -> None:
+    with pytest.raises(OodbenchError, match="absent cannot be read as an lmdb"):
+        read_lmdb("lsun-scenes", [tmp_path / "absent"])
+    (tmp_path / "half").mkdir()
+    with pytest.raises(OodbenchError, match="half cannot be read as an lmdb"):
+        read_lmdb("lsun-scenes", [tmp_path / "half"])
+    lmdb.open(str(tmp_path / "empty"), map_size=2**20).close()
+    with pytest.raises(OodbenchError, match="empty holds no images"):
+        read_lmdb("lsun-scenes", [tmp_path / "empty"])
+    write_lmdb(tmp_path / "cut", scenes(40))
+    data = tmp_path / "cut" / "data.mdb"
+    data.write_bytes(data.read_bytes()[: data.stat().st_size // 2])
+    with pytest.raises(OodbenchError, match=r"cut is cut short: [0-9,]+ of [0-9,]+ bytes"):
+        read_lmdb("lsun-scenes", [tmp_path / "cut"])
+
+
+def test_a_damaged_image_is_named_by_its_key(tmp_path: Path) -> None:
+    write_lmdb(tmp_path / "a_val_lmdb", scenes(2))
+    with (
+        lmdb.open(str(tmp_path / "a_val_lmdb"), map_size=2**24) as database,
+        database.begin(write=True) as writing,
+    ):
+        writing.put(b"0001", b"no image")
+    with pytest.raises(OodbenchError, match=r"a_val_lmdb: b'0001' cannot be read as an image"):
+        read_lmdb("lsun-scenes", [tmp_path / "a_val_lmdb"]).read(0, 2)

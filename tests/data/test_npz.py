@@ -1,0 +1,137 @@
+"""npz files: every accepted layout, and every fault in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from oodbench import OodbenchError
+from oodbench.data.imageset import ArraySource
+from oodbench.data.npz import read_npz
+from tests.data.forms import pixels
+
+
+def save(path: Path, **arrays: Any) -> Path:
+    np.savez(path / "some.npz", **arrays)
+    return path / "some.npz"
+
+
+def read(path: Path) -> np.ndarray:
+    source = read_npz("some", path).source
+    assert isinstance(source, ArraySource)
+    return source.images
+
+
+GREY, COLOUR = pixels(6, 5, 7), pixels(6, 5, 7, 3)
+
+
+@pytest.mark.parametrize(
+    ("stored", "meant", "note"),
+    [
+        (GREY, GREY, ""),
+        (COLOUR, COLOUR, ""),
+        (GREY[..., None], GREY, "images 6×5×7×1 read as grey"),
+        (GREY[:, None], GREY, "images 6×1×5×7 read as channels first, grey"),
+        (COLOUR.transpose(0, 3, 1, 2), COLOUR, "images 6×3×5×7 read as channels first, RGB"),
+        (GREY / 255, GREY, "float64 pixels in [0, 1] converted to uint8 (255·x, rounded)"),
+        (
+            (COLOUR / 255).astype(np.float32),
+            COLOUR,
+            "float32 pixels in [0, 1] converted to uint8 (255·x, rounded)",
+        ),
+        (np.full((1, 1, 1), 0.5), np.full((1, 1, 1), 128, np.uint8), "float64 pixels"),
+    ],
+)
+def test_accepted_layouts(tmp_path: Path, stored: np.ndarray, meant: np.ndarray, note: str) -> None:
+    path = save(tmp_path, images=stored, labels=np.arange(len(stored), dtype=np.uint8))
+    images = read_npz("some", path)
+    assert np.array_equal(read(path), meant) and read(path).dtype == np.uint8
+    assert images.labels is not None and images.labels.dtype == np.int64
+    assert (images.notes == ()) if not note else images.notes[0].startswith(note)
+
+
+def test_labels_are_optional_and_further_keys_are_not_read(tmp_path: Path) -> None:
+    path = save(tmp_path, images=GREY, provenance=np.array([None, {}], dtype=object))
+    assert read_npz("some", path).labels is None and np.array_equal(read(path), GREY)
+
+
+def with_value(value: float) -> np.ndarray:
+    images = np.zeros((6, 5, 7), np.float32)
+    images[4, 1, 2] = value
+    return images
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"pictures": GREY, "y": GREY}, r"no key 'images', only: pictures, y"),
+        ({}, "no key 'images', only: none"),
+        ({"images": with_value(np.nan)}, r"image 4 has the value nan"),
+        ({"images": with_value(np.inf)}, r"image 4 has the value inf"),
+        ({"images": with_value(-0.01)}, r"image 4 has the value -0.0"),
+        ({"images": with_value(17.0)}, r"image 4 has the value 17.0.*divide by 255"),
+        ({"images": GREY.astype(np.int64)}, "images are int64; save them as uint8"),
+        ({"images": GREY > 9}, "images are bool"),
+        ({"images": np.zeros((2, 4, 4, 4), np.uint8)}, "shape 2×4×4×4"),
+        ({"images": np.zeros((2, 9), np.uint8)}, "shape 2×9"),
+        ({"images": np.uint8(3)}, "shape none"),
+        ({"images": np.float32(0.5)}, "shape none"),
+        ({"images": np.zeros((0, 5, 7), np.uint8)}, "no images"),
+        ({"images": np.zeros((0, 5, 7), np.float32)}, "no images"),
+        ({"images": np.array([None], dtype=object)}, "cannot be read as an npz"),
+        ({"images": GREY, "labels": np.zeros(5, np.int64)}, "int64 of shape 5; save 6 integers"),
+        ({"images": GREY, "labels": np.zeros((6, 10), np.int64)}, "int64 of shape 6×10"),
+        ({"images": GREY, "labels": np.zeros(6)}, "labels are float64"),
+    ],
+)
+def test_faults_are_named(tmp_path: Path, arrays: dict[str, Any], words: str) -> None:
+    path = save(tmp_path, **arrays)
+    with pytest.raises(OodbenchError, match=words) as raised:
+        read_npz("some", path)
+    assert str(path) in str(raised.value)
+
+
+def test_files_that_are_no_npz(tmp_path: Path) -> None:
+    with pytest.raises(OodbenchError, match=r"there is no file .*absent\.npz"):
+        read_npz("some", tmp_path / "absent.npz")
+    for name, content in (("text.npz", b"hello"), ("empty.npz", b"")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(OodbenchError, match=f"{name} cannot be read"):
+            read_npz("some", tmp_path / name)
+    np.save(tmp_path / "array.npy", GREY)
+    with pytest.raises(OodbenchError, match=r"array\.npy cannot be read"):
+        read_npz("some", tmp_path / "array.npy")
+    with pytest.raises(OodbenchError, match="cannot be read"):
+        read_npz("some", tmp_path)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(share=st.floats(0, 1, exclude_max=True), packed=st.booleans())
+def test_a_file_cut_short_raises(tmp_path: Path, share: float, packed: bool) -> None:
+    path = tmp_path / "cut.npz"
+    (np.savez_compressed if packed else np.savez)(path, images=GREY)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(OodbenchError, match=r"cut\.npz cannot be read"):
+        read_npz("some", path)
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(place=st.floats(0, 1, exclude_max=True), packed=st.booleans(), bit=st.integers(0, 7))
+def test_a_flipped_bit_raises_or_changes_nothing(tmp_path: Path, place: float, packed: bool, bit: int) -> None:
+    path = tmp_path / "flipped.npz"
+    (np.savez_compressed if packed else np.savez)(path, images=GREY)
+    content = bytearray(path.read_bytes())
+    content[int(place * len(content))] ^= 1 << bit
+    path.write_bytes(content)
+    try:
+        found = read(path)
+    except OodbenchError as error:
+        assert str(path) in str(error)
+    else:
+        assert np.array_equal(found, GREY)
