@@ -48,9 +48,7 @@ def as_scores(scores: ArrayLike, name: str) -> NDArray[np.float64]:
     if array.ndim != 1:
         raise OodbenchError(f"{name} scores have shape {array.shape}; pass one score an image, shape (N,).")
     if len(array) < MINIMUM_SCORES:
-        raise OodbenchError(
-            f"{name} has {len(array)} score(s), and metrics need {MINIMUM_SCORES}; score more images."
-        )
+        raise OodbenchError(f"{name} has {len(array)} score(s), and metrics need {MINIMUM_SCORES}; score more images.")
     array = array.astype(np.float64, copy=False)
     finite = np.isfinite(array)
     if not finite.all():
@@ -77,9 +75,7 @@ class Counts:
     ood_counts: NDArray[np.int64]
 
     @classmethod
-    def of(
-        cls, id_scores: ArrayLike, ood_scores: ArrayLike, id_name: str = "ID", ood_name: str = "OOD"
-    ) -> Counts:
+    def of(cls, id_scores: ArrayLike, ood_scores: ArrayLike, id_name: str = "ID", ood_name: str = "OOD") -> Counts:
         """Count the scores, (n,) of ID and (m,) of OOD, n and m >= 2; the names appear in errors.
 
         Raises:

@@ -110,9 +110,7 @@ def bootstrap_fpr_interval(
     if replicates < 1:
         raise OodbenchError(f"replicates is {replicates}; a bootstrap needs at least 1, better 1000.")
     id_array, ood_array = as_scores(id_scores, "ID"), as_scores(ood_scores, "OOD")
-    id_generator, ood_generator = (
-        np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(2)
-    )
+    id_generator, ood_generator = (np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(2))
     return {
         "fpr_at_95_id_recall": _fpr_interval(id_array, ood_array, tail, replicates, id_generator),
         "fpr_at_95_ood_recall": _fpr_interval(-ood_array, -id_array, tail, replicates, ood_generator),

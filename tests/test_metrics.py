@@ -19,9 +19,7 @@ from oodbench.errors import OodbenchError
 from oodbench.metrics import METRICS, Counts, accuracy, detection_error, evaluate, needed_for_recall
 
 tied_scores = st.lists(st.integers(-4, 4), min_size=2, max_size=30)
-any_scores = st.lists(
-    st.floats(allow_nan=False, allow_infinity=False) | st.integers(-3, 3), min_size=2, max_size=30
-)
+any_scores = st.lists(st.floats(allow_nan=False, allow_infinity=False) | st.integers(-3, 3), min_size=2, max_size=30)
 score_lists = tied_scores | any_scores
 
 
@@ -40,9 +38,7 @@ def by_scikit_learn(id_scores: np.ndarray, ood_scores: np.ndarray) -> dict[str, 
     }
 
 
-def by_exhaustion(
-    id_scores: list[float], ood_scores: list[float], minimum_id_recall: float
-) -> dict[str, float]:
+def by_exhaustion(id_scores: list[float], ood_scores: list[float], minimum_id_recall: float) -> dict[str, float]:
     """The definitions, word for word, over every threshold, in fractions."""
     n, m = len(id_scores), len(ood_scores)
     scores = sorted({*id_scores, *ood_scores})
@@ -99,9 +95,7 @@ def test_evaluate_equals_scikit_learn_on_a_large_set() -> None:
 
 
 @given(score_lists, score_lists, st.sampled_from([0.0, 0.5, 0.8, 0.95, 1.0]))
-def test_metrics_equal_their_definitions(
-    id_scores: list[float], ood_scores: list[float], minimum: float
-) -> None:
+def test_metrics_equal_their_definitions(id_scores: list[float], ood_scores: list[float], minimum: float) -> None:
     expected = by_exhaustion(id_scores, ood_scores, minimum)
     values = evaluate(id_scores, ood_scores)
     values["detection_error"] = detection_error(Counts.of(id_scores, ood_scores), minimum)

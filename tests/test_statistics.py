@@ -55,9 +55,7 @@ def test_delong_interval_is_near_the_bootstrap_interval() -> None:
         method="percentile",
         rng=np.random.default_rng(0),
     )
-    assert delong_interval(id_scores, ood_scores) == pytest.approx(
-        tuple(bootstrap.confidence_interval), abs=0.01
-    )
+    assert delong_interval(id_scores, ood_scores) == pytest.approx(tuple(bootstrap.confidence_interval), abs=0.01)
 
 
 def test_delong_interval_covers_the_true_auroc() -> None:
@@ -221,8 +219,7 @@ def test_holm_equals_the_closed_test_of_bonferroni(p_values: list[float]) -> Non
     numbers = range(len(p_values))
     groups = [g for size in numbers for g in itertools.combinations(numbers, size + 1)]
     expected = [
-        max(min(1.0, len(g) * min(p_values[k] for k in g)) for g in groups if number in g)
-        for number in numbers
+        max(min(1.0, len(g) * min(p_values[k] for k in g)) for g in groups if number in g) for number in numbers
     ]
     assert holm(p_values) == pytest.approx(expected)
 

@@ -50,13 +50,9 @@ def main() -> None:
         scores = generator.normal(1, 1, size), generator.normal(0, 1, size)
         expected, values = with_scikit_learn(*scores), evaluate(*scores)
         worst = max(abs(values[name] - expected[name]) for name in expected)
-        times = np.array(
-            [(seconds(evaluate, *scores), seconds(with_scikit_learn, *scores)) for _ in range(REPEATS)]
-        )
+        times = np.array([(seconds(evaluate, *scores), seconds(with_scikit_learn, *scores)) for _ in range(REPEATS)])
         ours, theirs = np.median(times, axis=0)
-        rows.append(
-            (f"{size:,} + {size:,}", f"{ours:.4f}", f"{theirs:.4f}", f"{theirs / ours:.1f}", f"{worst:.0e}")
-        )
+        rows.append((f"{size:,} + {size:,}", f"{ours:.4f}", f"{theirs:.4f}", f"{theirs / ours:.1f}", f"{worst:.0e}"))
     headers = ("ID + OOD scores", "oodbench (s)", "scikit-learn (s)", "ratio", "largest difference")
     print(tabulate(rows, headers, tablefmt="github", disable_numparse=True))
 

@@ -23,9 +23,7 @@ def mahalanobis_like(generator: np.random.Generator) -> tuple[np.ndarray, np.nda
 
 
 def pair_count(id_scores: np.ndarray, ood_scores: np.ndarray) -> float:
-    return float(
-        np.mean((id_scores[:, None] > ood_scores) + (id_scores[:, None] == ood_scores) / 2, dtype=np.float64)
-    )
+    return float(np.mean((id_scores[:, None] > ood_scores) + (id_scores[:, None] == ood_scores) / 2, dtype=np.float64))
 
 
 def test_fault_01_a_hidden_sigmoid_turns_auroc_into_a_half() -> None:
@@ -55,9 +53,7 @@ def test_fault_03_the_oracle_shares_the_bug(low: int) -> None:
         generator.integers(low, low + 300, 500),
         generator.integers(low - 100, low + 200, 400),
     )
-    assert evaluate(id_scores, ood_scores)["auroc"] == pytest.approx(
-        pair_count(id_scores, ood_scores), abs=1e-12
-    )
+    assert evaluate(id_scores, ood_scores)["auroc"] == pytest.approx(pair_count(id_scores, ood_scores), abs=1e-12)
 
 
 def test_fault_04_constant_detector_gets_a_perfect_fpr95() -> None:
@@ -103,9 +99,7 @@ def test_fault_06_label_remapping_eats_itself() -> None:
 @pytest.mark.parametrize("side", ["energy on cifar10", "energy on svhn"])
 def test_fault_07_nan_scores_are_ranked_or_vanish(side: str) -> None:
     """pytorch-ood 0.2 ranked NaN as most OOD; in oodeel it left the confusion matrix."""
-    scores = dict(
-        zip(["energy on cifar10", "energy on svhn"], mahalanobis_like(np.random.default_rng(7)), strict=True)
-    )
+    scores = dict(zip(["energy on cifar10", "energy on svhn"], mahalanobis_like(np.random.default_rng(7)), strict=True))
     scores[side][1234] = math.nan
     with pytest.raises(OodbenchError, match=f"^{side} score 1234 is nan"):
         evaluate(*scores.values(), *scores)
