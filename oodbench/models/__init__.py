@@ -1,0 +1,1 @@
+"""Classifier architectures, their checkpoints, and how a checkpoint becomes a Classifier."""

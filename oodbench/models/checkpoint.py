@@ -1,0 +1,116 @@
+"""Checkpoints: ours, which know architecture and normalisation, and those of others as far as they tell."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from oodbench.classifier import Classifier
+from oodbench.errors import OodbenchError
+from oodbench.files import atomic_write
+from oodbench.models.catalogue import ImageShape
+from oodbench.models.foreign import plain_state, read_torch_file
+
+FORMAT = 1
+"""Version of our checkpoints' metadata; raised when older readers would misread it."""
+
+_KEY = "oodbench"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint file holds; None where it does not say.
+
+    Attributes:
+        path: the file.
+        state: the weights and buffers by their names in the network.
+        record: how it was trained, with "id", the ID set's name, and "accuracy" on the held-out images in
+            [0, 1]; empty where it is not ours.
+    """
+
+    path: Path
+    state: Mapping[str, Tensor]
+    architecture: str | None = None
+    num_classes: int | None = None
+    image_shape: ImageShape | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+
+def save_checkpoint(classifier: Classifier, architecture: str, path: Path, record: Mapping[str, Any]) -> None:
+    """Write weights, architecture, form and normalisation to a safetensors file, atomically.
+
+    Args:
+        architecture: the name in the catalogue that rebuilds the module.
+        record: how it was trained, in values that JSON can hold; see `Checkpoint`.
+    """
+    facts = {
+        "format": FORMAT,
+        "oodbench": _version(),
+        "architecture": architecture,
+        "num_classes": classifier.num_classes,
+        "image_shape": list(classifier.image_shape),
+        "mean": list(classifier.mean),
+        "std": list(classifier.std),
+        "record": dict(record),
+    }
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in classifier.module.state_dict().items()}
+    with atomic_write(path) as temporary:
+        save_file(state, temporary, metadata={_KEY: json.dumps(facts)})
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """What a checkpoint file holds: one of ours, a safetensors file, or one that torch.save wrote.
+
+    Of the files of others it takes the state dict, plain or under one of the usual names, without the prefix
+    that data-parallel training leaves. Files are never unpickled.
+
+    Raises:
+        OodbenchError: the file is missing, is no checkpoint, needs pickle, or is of a newer oodbench.
+    """
+    if not path.is_file():
+        raise OodbenchError(f"there is no checkpoint file {path}; write PATH or ARCHITECTURE=PATH")
+    if path.suffix != ".safetensors":
+        return Checkpoint(path, read_torch_file(path))
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
+    except (SafetensorError, OSError) as error:
+        raise OodbenchError(
+            f"{path} is not a safetensors file, or cannot be read ({error}); fetch or save it again"
+        ) from error
+    if _KEY not in metadata:
+        return Checkpoint(path, plain_state(state, path))
+    facts = json.loads(metadata[_KEY])
+    if facts["format"] > FORMAT:
+        raise OodbenchError(
+            f"{path} was written by a newer oodbench ({facts['oodbench']}): its format is {facts['format']}, "
+            f"this one reads up to {FORMAT}; update oodbench"
+        )
+    return Checkpoint(
+        path,
+        state,
+        architecture=facts["architecture"],
+        num_classes=facts["num_classes"],
+        image_shape=tuple(facts["image_shape"]),
+        mean=tuple(facts["mean"]),
+        std=tuple(facts["std"]),
+        record=facts["record"],
+    )
+
+
+def _version() -> str:
+    try:
+        return version("oodbench")
+    except PackageNotFoundError:
+        return "run from its sources, not installed"
