@@ -26,7 +26,8 @@ class _Batches(Dataset[Batch | OodbenchError]):
         return math.ceil(len(self.images) / self.batch_size)
 
     def __getitem__(self, index: int) -> Batch | OodbenchError:
-        start, stop = index * self.batch_size, (index + 1) * self.batch_size
+        # Batches of even size: a last one of a few images would be computed by other kernels than the rest.
+        start, stop = (number * len(self.images) // len(self) for number in (index, index + 1))
         labels = self.images.labels
         try:
             matched = match(self.images.read(start, stop), self.shape)
