@@ -1,0 +1,161 @@
+"""The detectors there are, readable without importing torch.
+
+A new detector is its own file and one entry here. A detector of another package is an entry point of the
+group `oodbench.detectors` there: `my-name = "package.module:Class"`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module, metadata
+from typing import TYPE_CHECKING
+
+from oodbench.errors import OodbenchError, unknown_name
+
+if TYPE_CHECKING:
+    from oodbench.detectors.base import Detector
+
+GROUP = "oodbench.detectors"
+"""The entry points of other packages' detectors."""
+
+
+@dataclass(frozen=True)
+class DetectorEntry:
+    """What the catalogue knows of a detector.
+
+    Attributes:
+        where: `module:Class`.
+        paper: authors, year and arXiv number; of a detector from outside, its package and version.
+        aliases: other names that users know it by.
+    """
+
+    name: str
+    where: str
+    paper: str
+    summary: str
+    aliases: tuple[str, ...] = ()
+
+    def load(self) -> type[Detector]:
+        """Import the class.
+
+        Raises:
+            OodbenchError: it cannot be imported, or is no Detector.
+        """
+        from oodbench.detectors.base import Detector
+
+        module, _, attribute = self.where.partition(":")
+        try:
+            loaded = getattr(import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            raise OodbenchError(
+                f"detector '{self.name}' cannot be imported from {self.where}: {error}; "
+                f"reinstall or remove the package that it comes from"
+            ) from error
+        if not (isinstance(loaded, type) and issubclass(loaded, Detector)):
+            raise OodbenchError(f"detector '{self.name}': {self.where} is no subclass of oodbench.Detector")
+        return loaded
+
+
+_BUILT_IN = (
+    DetectorEntry(
+        "smood",
+        "oodbench.detectors.softmax:Smood",
+        "Hendrycks & Gimpel 2017 (arXiv 1610.02136)",
+        "maximum softmax probability, as its log-odds, which do not saturate",
+        ("msp",),
+    ),
+    DetectorEntry(
+        "lc",
+        "oodbench.detectors.linear:LinearClassifier",
+        "linear separability of penultimate features; proxies as in Hendrycks et al. 2019 (arXiv 1812.04606)",
+        "linear classifier on penultimate features, ID against shuffled ID, or distance to class boundaries "
+        "(the literature also writes LC for learned confidence, which is another detector)",
+    ),
+    DetectorEntry(
+        "odin",
+        "oodbench.detectors.odin:Odin",
+        "Liang, Li & Srikant 2018 (arXiv 1706.02690)",
+        "maximum softmax probability at a high temperature, after a small step against the input gradient",
+    ),
+    DetectorEntry(
+        "oodl",
+        "oodbench.detectors.oodl:OodL",
+        "Abdelzad et al. 2019 (arXiv 1910.10307)",
+        "one-class SVM on the pooled output of the layer that tells ID from shuffled ID best",
+    ),
+    DetectorEntry(
+        "maxlogit",
+        "oodbench.detectors.logits:MaxLogit",
+        "Hendrycks et al. 2022 (arXiv 1911.11132)",
+        "largest logit",
+    ),
+    DetectorEntry(
+        "energy",
+        "oodbench.detectors.logits:Energy",
+        "Liu et al. 2020 (arXiv 2010.03759)",
+        "negative free energy of the logits, T·logsumexp(z/T)",
+    ),
+    DetectorEntry(
+        "constant",
+        "oodbench.detectors.controls:Constant",
+        "control",
+        "the same score for every image: AUROC must be 0.5, FPR@95 1",
+    ),
+    DetectorEntry(
+        "random",
+        "oodbench.detectors.controls:Random",
+        "control",
+        "a random number that depends on the seed and the pixels alone: what chance looks like",
+    ),
+)
+
+DETECTORS: dict[str, DetectorEntry] = {entry.name: entry for entry in _BUILT_IN}
+"""The detectors that come with oodbench, by name; `catalogue()` has those of other packages too."""
+
+
+@cache
+def catalogue() -> dict[str, DetectorEntry]:
+    """All detectors by name: those of oodbench, then those of installed packages.
+
+    Raises:
+        OodbenchError: two detectors have one name.
+    """
+    entries = [*_BUILT_IN]
+    for point in metadata.entry_points(group=GROUP):
+        package = f"package {point.dist.name} {point.dist.version}" if point.dist else point.value
+        entries.append(DetectorEntry(point.name, point.value, package, f"from {package}"))
+    taken: dict[str, DetectorEntry] = {}
+    for entry in entries:
+        for name in (entry.name, *entry.aliases):
+            if name in taken:
+                raise OodbenchError(
+                    f"two detectors are called '{name}': {taken[name].where} and {entry.where}; "
+                    f"uninstall one package, or rename its entry point in the group {GROUP}"
+                )
+            taken[name] = entry
+    return {entry.name: entry for entry in entries}
+
+
+def find(name: str) -> DetectorEntry:
+    """The entry of a name or an alias.
+
+    Raises:
+        OodbenchError: there is none; the message has the nearest names.
+    """
+    entries = catalogue()
+    known = {known: entry for entry in entries.values() for known in (entry.name, *entry.aliases)}
+    if name not in known:
+        raise unknown_name("detector", name, known, "oodbench list detectors shows them all")
+    return known[name]
+
+
+def name_of(detector_class: type[Detector]) -> str:
+    """The catalogue's name of a detector class, or `module:Class` for one that is not in the catalogue."""
+    where = f"{detector_class.__module__}:{detector_class.__qualname__}"
+    for entry in catalogue().values():
+        # An entry point may name the class by another module than the one that defines it.
+        same_name = entry.where.partition(":")[2] == detector_class.__qualname__
+        if entry.where == where or (same_name and entry.load() is detector_class):
+            return entry.name
+    return where

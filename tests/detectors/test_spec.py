@@ -1,0 +1,147 @@
+"""Detectors as text: round trips, lists, and errors in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oodbench.detectors.base import Detector
+from oodbench.detectors.catalogue import DETECTORS, find
+from oodbench.detectors.odin import Odin
+from oodbench.detectors.spec import ParameterFacts, build, label, parameters, parse_spec, split_specs
+from oodbench.errors import OodbenchError
+
+
+def value_of(facts: ParameterFacts) -> st.SearchStrategy[Any]:
+    if facts.choices:
+        return st.sampled_from(facts.choices)
+    if facts.type is bool:
+        return st.booleans()
+    if facts.type is str:
+        return st.text(alphabet="abzAZ019_.-+'\"é/", min_size=1)
+    low, high = (None if abs(bound) == float("inf") else facts.type(bound) for bound in (facts.low, facts.high))
+    if facts.type is int:
+        return st.integers(low, high)
+    return st.floats(low, high, allow_nan=False, allow_infinity=False)
+
+
+@st.composite
+def detectors(draw: Callable[..., Any]) -> Detector:
+    detector_class = DETECTORS[draw(st.sampled_from(sorted(DETECTORS)))].load()
+    chosen = {}
+    for facts in parameters(detector_class):
+        if draw(st.booleans()):
+            chosen[facts.name] = draw(value_of(facts))
+    return detector_class(**chosen)
+
+
+@given(detector=detectors())
+def test_a_label_rebuilds_its_detector(detector: Detector) -> None:
+    assert build(label(detector)) == detector
+    assert type(build(label(detector))) is type(detector)
+
+
+@given(first=detectors(), second=detectors())
+def test_two_detectors_that_differ_never_share_a_label(first: Detector, second: Detector) -> None:
+    assert (label(first) == label(second)) == (first == second and type(first) is type(second))
+
+
+@given(listed=st.lists(detectors(), min_size=1, max_size=4))
+def test_a_list_of_labels_splits_into_them(listed: list[Detector]) -> None:
+    assert split_specs(", ".join(map(label, listed))) == [label(detector) for detector in listed]
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ("odin", "odin"),
+        ("odin()", "odin"),
+        (" odin ( norm = l2 , epsilon = 2e-3 ) ", "odin(epsilon=0.002,norm=l2)"),
+        ("odin(temperature=1000)", "odin"),
+        ("odin(clip=True)", "odin(clip=true)"),
+        ("odin(epsilon=0)", "odin(epsilon=0)"),
+        ("odin(temperature=1)", "odin(temperature=1)"),
+        ("odin(epsilon=0.1234567)", "odin(epsilon=0.1234567)"),
+        ("msp", "smood"),
+        ("random(seed=123456789)", "random(seed=123456789)"),
+        ("lc(proxies=pixel-shuffled+patch-shuffled)", "lc(proxies=pixel-shuffled+patch-shuffled)"),
+    ],
+)
+def test_labels(spec: str, expected: str) -> None:
+    assert label(build(spec)) == expected
+
+
+def test_the_label_is_of_the_detector_not_of_the_text() -> None:
+    detector = build("odin(norm=l2,epsilon=0.002)", {"epsilon": "0.0014"})
+    assert detector == Odin(norm="l2") and label(detector) == "odin(norm=l2)"
+
+
+def test_parse_and_split() -> None:
+    assert parse_spec("odin(norm=l2, epsilon=0.002)") == ("odin", {"norm": "l2", "epsilon": "0.002"})
+    assert split_specs("smood,odin(norm=l2,epsilon=0.1),lc") == ["smood", "odin(norm=l2,epsilon=0.1)", "lc"]
+
+
+@pytest.mark.parametrize("text", ["", "smood,,lc", "smood,", "odin(norm=l2,lc", "odin)norm=l2(", "odin(norm=l2)),lc"])
+def test_what_is_no_list(text: str) -> None:
+    with pytest.raises(OodbenchError):
+        for spec in split_specs(text):
+            parse_spec(spec)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("odyn", r"no detector 'odyn'; did you mean odin or "),
+        ("odin(epsilom=1)", r"no parameter of odin 'epsilom'; did you mean epsilon\?.*odin has: temperature, epsilon"),
+        ("odin(zzz=1)", r"no parameter of odin 'zzz'; there are: .*temperature"),
+        ("smood(temperature=2)", "smood has no parameters, so 'temperature'"),
+        ("odin(epsilon=small)", "odin: epsilon must be a number, not 'small'"),
+        ("odin(epsilon=nan)", "epsilon must be finite"),
+        ("odin(epsilon=-1)", "epsilon must be finite and from 0"),
+        ("odin(clip=1)", "odin: clip must be true or false, not '1'"),
+        ("random(seed=1.5)", "random: seed must be a whole number, not '1.5'"),
+        ("odin(norm=l3)", "norm must be one of linf, l2, l1"),
+        ("odin(epsilon)", "not of the form PARAMETER=VALUE"),
+        ("odin(epsilon=)", "not of the form PARAMETER=VALUE"),
+        ("odin(epsilon=1=2)", "not of the form PARAMETER=VALUE"),
+        ("odin(epsilon=1,)", "not of the form PARAMETER=VALUE"),
+        ("odin(epsilon=1,epsilon=2)", "sets epsilon twice"),
+        ("odin(norm=l2", "is not a detector"),
+        ("", "is not a detector"),
+    ],
+)
+def test_errors_say_what_and_what_else(spec: str, message: str) -> None:
+    with pytest.raises(OodbenchError, match=message):
+        build(spec)
+
+
+def test_a_detector_outside_the_catalogue_is_called_by_its_place() -> None:
+    class Mine(Odin):
+        pass
+
+    name = label(Mine(norm="l2"))
+    assert name == f"{__name__}:{Mine.__qualname__}(norm=l2)" and not name.startswith("odin")
+    with pytest.raises(OodbenchError):
+        build(name)
+
+
+def test_parameters_are_facts() -> None:
+    facts = {facts.name: facts for facts in parameters(find("odin").load())}
+    assert list(facts) == ["temperature", "epsilon", "norm", "fraction", "clip", "preset"]
+    epsilon = facts["epsilon"]
+    assert (epsilon.type, epsilon.default, epsilon.low, epsilon.high) == (float, 0.0014, 0, 1)
+    assert 0.0 in epsilon.grid and facts["norm"].choices == ("linf", "l2", "l1")
+    assert all(facts.help for facts in facts.values())
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_defaults_and_grids_are_within_their_ranges(name: str) -> None:
+    detector_class = DETECTORS[name].load()
+    for facts in parameters(detector_class):
+        for value in (*facts.grid, *facts.choices, facts.default):
+            assert getattr(detector_class(**{facts.name: value}), facts.name) == value
+        assert facts.help
