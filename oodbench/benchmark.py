@@ -1,0 +1,119 @@
+"""Benchmark: what is to be run, as data; from TOML, from keyword arguments, and back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from oodbench.errors import OodbenchError, unknown_name
+
+DEFAULT = "digits"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What is to be run. Equal benchmarks on equal data and weights give equal scores on one kind of device.
+
+    Attributes:
+        name: how results call it.
+        id: the ID set: a name, `npz:PATH` or `folder:PATH`.
+        ood: the OOD sets: names, groups, `npz:PATH` or `folder:PATH`.
+        models: classifiers: a checkpoint's path, `ARCHITECTURE=PATH`, or an architecture that oodbench trains on the
+            ID set; none is the default architecture for the ID set's images.
+        mean, std: input normalisation of checkpoints that do not know theirs: numbers separated by commas, or a name.
+        detectors: names with parameters, e.g. `odin(norm=l2)`.
+        parameters: hyper-parameters of all detectors of a name, e.g. {"odin.epsilon": 0.002}.
+        fit: where fit images come from, if not from the ID set's training split.
+        fit_limit: how many fit images are drawn at most.
+        validation_ood: OOD sets that detectors may use for choices; never among `ood`.
+        limit: how many images are drawn at most from each scored set; None is all.
+        seed: of every draw and every generated image.
+        version: of the benchmark's definition; results of different versions do not mix.
+    """
+
+    id: str = "digits"
+    ood: tuple[str, ...] = ("gaussian", "uniform", "set:structured", "photos")
+    detectors: tuple[str, ...] = ("smood", "lc", "odin", "oodl", "maxlogit", "energy", "constant", "random")
+    models: tuple[str, ...] = ()
+    mean: str | None = None
+    std: str | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    fit: str | None = None
+    fit_limit: int = 5000
+    validation_ood: tuple[str, ...] = ()
+    limit: int | None = None
+    seed: int = 0
+    name: str = "custom"
+    version: int = VERSION
+
+    def __post_init__(self) -> None:
+        for listed in ("ood", "detectors", "models", "validation_ood"):
+            value = getattr(self, listed)
+            if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+                raise OodbenchError(f"the benchmark's '{listed}' must be a list of names, not {value!r}")
+            object.__setattr__(self, listed, tuple(value))
+        for text in ("id", "name"):
+            if not isinstance(getattr(self, text), str):
+                raise OodbenchError(f"the benchmark's '{text}' must be a name, not {getattr(self, text)!r}")
+        for needed in ("ood", "detectors"):
+            if not getattr(self, needed):
+                raise OodbenchError(f"the benchmark names no {needed}; give at least one")
+        for counted in ("limit", "fit_limit"):
+            value = getattr(self, counted)
+            if value is not None and (not isinstance(value, int) or value < 2):
+                raise OodbenchError(f"{counted} must be a whole number of at least 2, not {value!r}")
+        if not isinstance(self.seed, int) or self.seed < 0:
+            raise OodbenchError(f"seed must be a whole number from 0 up, not {self.seed!r}")
+        if self.version != VERSION:
+            raise OodbenchError(
+                f"benchmark '{self.name}' is of version {self.version}; this oodbench runs version {VERSION}"
+            )
+
+    @classmethod
+    def load(cls, reference: str) -> Benchmark:
+        """Read a benchmark: the name of an embedded one, or the path of a TOML file.
+
+        Raises:
+            OodbenchError: there is none, it is not TOML, or a key is unknown or of the wrong type.
+        """
+        embedded = embedded_benchmarks()
+        if reference in embedded:
+            text, where = embedded[reference], f"benchmark '{reference}'"
+        elif Path(reference).is_file():
+            text, where = Path(reference).read_text(encoding="utf-8"), reference
+        else:
+            raise unknown_name("benchmark", reference, embedded, "or give the path of a TOML file")
+        try:
+            values = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise OodbenchError(f"{where} is not valid TOML: {error}") from error
+        known = {declared.name for declared in fields(cls)}
+        for key in values:
+            if key not in known:
+                raise unknown_name(f"key (in {where})", key, known)
+        return cls(**{"name": Path(reference).stem} | values)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Values that JSON can hold, as they stand on the card."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    def short_hash(self) -> str:
+        """Six hexadecimal digits that differ between different benchmarks."""
+        return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()[:6]
+
+
+def embedded_benchmarks() -> dict[str, str]:
+    """The benchmarks that come with the package: name → TOML."""
+    folder = resources.files("oodbench.benchmarks")
+    return {
+        entry.name.removesuffix(".toml"): entry.read_text(encoding="utf-8")
+        for entry in sorted(folder.iterdir(), key=lambda entry: entry.name)
+        if entry.name.endswith(".toml")
+    }

@@ -1,0 +1,88 @@
+"""Card: the full record of a run, to and from disk. A leaderboard is made from cards and scores alone."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from oodbench.errors import OodbenchError
+from oodbench.files import atomic_write
+
+FORMAT = 1
+RECORDED_PACKAGES = ("oodbench", "torch", "torchvision", "numpy", "scipy", "scikit-learn", "pillow")
+
+
+@dataclass(frozen=True)
+class Card:
+    """What was run, on what, with what, and what came out; plain values only.
+
+    Attributes:
+        benchmark: the Benchmark as run.
+        machine: device, batch size, workers, processor.
+        versions: of Python and of the packages that decide numbers.
+        sets: one record a set: name, role, group, count, content hash, labels hash, origin, matching, notes.
+        classifiers: one record a classifier: name, content hash, form, normalisation, accuracy, image counts, timings.
+        detectors: one record a detector: label, name, paper, parameters, what each classifier taught it, timings.
+        metrics: one row per classifier, detector and OOD set.
+        notes: what the program decided for the user.
+        created: when the run ended, ISO 8601, UTC.
+    """
+
+    benchmark: Mapping[str, Any]
+    machine: Mapping[str, Any]
+    sets: list[dict[str, Any]]
+    classifiers: list[dict[str, Any]]
+    detectors: list[dict[str, Any]]
+    metrics: list[dict[str, Any]]
+    notes: list[str]
+    versions: Mapping[str, str] = field(default_factory=lambda: recorded_versions())
+    created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    format: int = FORMAT
+
+    def save(self, path: Path) -> None:
+        """Write as JSON, whole or not at all."""
+        with atomic_write(path) as temporary:
+            temporary.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> Card:
+        """Read a card.
+
+        Raises:
+            OodbenchError: the file is not a card, or one of another format.
+        """
+        try:
+            values = json.loads(Path(path).read_text(encoding="utf-8"))
+            if values.get("format") != FORMAT:
+                raise OodbenchError(
+                    f"{path} is a card of format {values.get('format')}; this oodbench reads format {FORMAT}"
+                )
+            return cls(**values)
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise OodbenchError(f"{path} is not a card that oodbench wrote: {error}") from error
+
+
+def recorded_versions() -> dict[str, str]:
+    """The versions of everything that decides numbers."""
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in RECORDED_PACKAGES}
+
+
+def save_scores(scores: Mapping[tuple[str, str, str], np.ndarray], path: Path) -> None:
+    """Write per-sample scores as npz, float64, one array `classifier/detector/set`, whole or not at all."""
+    with atomic_write(path) as temporary:
+        arrays: dict[str, Any] = {"/".join(key): values for key, values in scores.items()}
+        np.savez_compressed(temporary, **arrays)
+
+
+def load_scores(path: Path) -> dict[tuple[str, str, str], np.ndarray]:
+    """Read what `save_scores` wrote."""
+    with np.load(path, allow_pickle=False) as stored:
+        return {(*key.split("/", 2),): stored[key] for key in stored.files}

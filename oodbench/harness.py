@@ -1,0 +1,283 @@
+"""The harness: a Benchmark in, a Card and per-sample scores out; each image passes each network once."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from functools import reduce
+from operator import or_
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from oodbench.benchmark import Benchmark
+from oodbench.card import Card, save_scores
+from oodbench.classifier import Classifier
+from oodbench.data.imageset import ImageSet
+from oodbench.data.load import make_proxy
+from oodbench.data.loader import batches
+from oodbench.data.matching import describe_match
+from oodbench.detectors.base import Detector
+from oodbench.detectors.catalogue import find
+from oodbench.detectors.spec import parse_spec
+from oodbench.errors import OodbenchError
+from oodbench.metrics import accuracy, evaluate
+from oodbench.outputs import LiveOutputs, Needs, Outputs, PassCount, passes
+from oodbench.plan import Machine, Plan, make_plan
+from oodbench.progress import Reporter
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Scores = dict[tuple[str, str, str], np.ndarray]
+"""(classifier, detector, set) → float64 scores in the set's order."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run gave: its card and the per-sample scores."""
+
+    card: Card
+    scores: Scores
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row per classifier, detector and OOD set."""
+        from oodbench.report.table import leaderboard
+
+        return leaderboard(self.card)
+
+    def save(self, folder: Path) -> list[Path]:
+        """Write leaderboard.csv, leaderboard.md, card.json and scores.npz; returns their paths."""
+        from oodbench.report.table import save_csv, save_markdown
+
+        paths = [Path(folder) / name for name in ("leaderboard.csv", "leaderboard.md", "card.json", "scores.npz")]
+        save_csv(self.card, paths[0])
+        save_markdown(self.card, paths[1])
+        self.card.save(paths[2])
+        save_scores(self.scores, paths[3])
+        return paths
+
+
+def run(
+    benchmark: Benchmark | None = None,
+    classifiers: Sequence[Classifier] = (),
+    machine: Machine | None = None,
+    reporter: Reporter | None = None,
+) -> Result:
+    """Fit and score every detector of the benchmark on every classifier.
+
+    Args:
+        benchmark: what to run; the embedded default if not given.
+        classifiers: your own classifiers, instead of `benchmark.models`.
+        machine: data root, device, batch size and workers.
+        reporter: hears decisions and progress.
+
+    Raises:
+        OodbenchError: anything named is missing or does not fit (before the first pass), or a score is not finite.
+    """
+    reporter = reporter or Reporter()
+    plan = make_plan(benchmark or Benchmark(), machine or Machine(), reporter, classifiers)
+    for note in plan.notes:
+        reporter.say(note)
+    measured = [_Measurement(plan, classifier, reporter).measure() for classifier in plan.classifiers]
+    return Result(_card(plan, measured), {key: scores for one in measured for key, scores in one.scores.items()})
+
+
+@dataclass
+class _Measurement:
+    """One classifier under all detectors."""
+
+    plan: Plan
+    classifier: Classifier
+    reporter: Reporter
+    scores: Scores = field(default_factory=dict)
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+    sets: list[dict[str, Any]] = field(default_factory=list)
+    learned: dict[str, dict[str, Any]] = field(default_factory=dict)
+    counts: dict[str, PassCount] = field(default_factory=lambda: defaultdict(PassCount))
+    seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    accuracy: float = float("nan")
+
+    def measure(self) -> _Measurement:
+        self._fit()
+        id_set, (ood_sets, _) = self.plan.id_set, self.plan.sets[self.classifier.image_shape]
+        predictions = self._score(id_set.test, "ID test")
+        assert id_set.test.labels is not None  # load_id refuses an ID set without labels
+        self.accuracy = accuracy(predictions, id_set.test.labels)
+        for images in ood_sets:
+            self._score(images, "OOD")
+            self.metrics += [self._row(label, images) for label in self.plan.detectors]
+        return self
+
+    def _fit(self) -> None:
+        needs = _needs(self.plan.detectors.values())
+        if any(detector.learns() for detector in self.plan.detectors.values()):
+            outputs = self._collect(self.plan.id_set.fit, "fit", needs)
+            for name in sorted(needs.proxies):
+                proxy = make_proxy(name, self.plan.id_set.fit, self.plan.benchmark.seed)
+                outputs.proxies[name] = self._collect(proxy, "proxy", needs)
+            for images in self.plan.sets[self.classifier.image_shape][1]:
+                outputs.validation[images.name] = self._collect(images, "validation", needs)
+            for label, detector in self.plan.detectors.items():
+                with self._timed(f"fit {label}"):
+                    detector.fit(outputs)
+        for label, detector in self.plan.detectors.items():
+            self.learned[label] = {
+                name: value for name, value in detector.state.items() if not isinstance(value, Tensor)
+            }
+
+    def _collect(self, images: ImageSet, role: str, needs: Needs) -> Outputs:
+        # What is scored only, fitting does not pay for.
+        needs = Needs(needs.logits, needs.features, needs.layers)
+        return Outputs.concatenate(self._passes(images, role, needs))
+
+    def _score(self, images: ImageSet, role: str) -> np.ndarray:
+        """Score a set under all detectors, batch by batch; returns the predicted classes."""
+        scores: dict[str, list[np.ndarray]] = {label: [] for label in self.plan.detectors}
+        predictions: list[np.ndarray] = []
+        for outputs in self._passes(images, role, _needs(self.plan.detectors.values())):
+            done = sum(map(len, predictions))
+            predictions.append(outputs.logits.argmax(dim=1).cpu().numpy())
+            for label, detector in self.plan.detectors.items():
+                with self._timed(f"score {label}"):
+                    scores[label].append(_checked(detector.score(outputs), len(outputs), label, images.name, done))
+        for label, parts in scores.items():
+            self.scores[self.classifier.name, label, images.name] = np.concatenate(parts)
+        return np.concatenate(predictions)
+
+    def _passes(self, images: ImageSet, role: str, needs: Needs) -> Iterator[LiveOutputs]:
+        machine, shape = self.plan.machine, self.classifier.image_shape
+        record = _set_record(images, role, self.classifier)
+        self.sets.append(record)
+        decided = "; ".join(filter(None, (record["matching"], *record["notes"])))
+        if decided:
+            self.reporter.say(f"{images.name} ({role}): {decided}")
+        total = -(-len(images) // machine.batch_size)
+        loaded = batches(images, shape, machine.batch_size, machine.workers)
+        live = passes(self.classifier, loaded, needs, self.counts[role])
+        tracked = self.reporter.track(live, f"{self.classifier.name}: {images.name} ({role})", total)
+        while True:
+            with self._timed(f"network {role}"):
+                outputs = next(tracked, None)
+            if outputs is None:
+                return
+            yield outputs
+
+    @contextmanager
+    def _timed(self, what: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[what] += time.perf_counter() - started
+
+    def _row(self, label: str, images: ImageSet) -> dict[str, Any]:
+        id_test = self.plan.id_set.test
+        return {
+            "id": self.plan.id_set.name,
+            "model": self.classifier.name,
+            "detector": label,
+            "ood": images.name,
+            "group": images.group,
+            "n_id": len(id_test),
+            "n_ood": len(images),
+            **evaluate(
+                self.scores[self.classifier.name, label, id_test.name],
+                self.scores[self.classifier.name, label, images.name],
+                f"{label} on {id_test.name}",
+                f"{label} on {images.name}",
+            ),
+            "id_accuracy": self.accuracy,
+        }
+
+
+def _needs(detectors: Any) -> Needs:
+    # Logits always: they give the ID accuracy.
+    return reduce(or_, (detector.needs for detector in detectors), Needs(logits=True))
+
+
+def _checked(scores: Tensor, count: int, label: str, set_name: str, offset: int) -> np.ndarray:
+    """A detector's scores of a batch as float64, or an error that names detector, set and image."""
+    array: np.ndarray = scores.detach().cpu().numpy()
+    if array.shape != (count,) or array.dtype != np.float64:
+        raise OodbenchError(
+            f"detector {label} gave scores of shape {array.shape} and type {array.dtype} for {count} images of "
+            f"{set_name}; its score(outputs) must return float64 of shape (N,)"
+        )
+    broken = np.flatnonzero(~np.isfinite(array))
+    if len(broken):
+        raise OodbenchError(
+            f"detector {label} gave {array[broken[0]]} for image {offset + broken[0]} of set {set_name}; "
+            f"a score must be finite"
+        )
+    return array
+
+
+def _set_record(images: ImageSet, role: str, classifier: Classifier) -> dict[str, Any]:
+    return {
+        "name": images.name,
+        "role": role,
+        "group": images.group,
+        "classifier": classifier.name,
+        "count": len(images),
+        "content_hash": images.content_hash,
+        "labels_hash": images.labels_hash,
+        "origin": images.origin,
+        "matching": describe_match(images.read(0, 1)[0], classifier.image_shape),
+        "notes": list(images.notes),
+    }
+
+
+def _card(plan: Plan, measured: Sequence[_Measurement]) -> Card:
+    return Card(
+        benchmark=plan.benchmark.as_dict(),
+        machine={
+            "device": str(plan.classifiers[0].device),
+            "batch_size": plan.machine.batch_size,
+            "workers": plan.machine.workers,
+            "platform": platform.platform(),
+            "processors": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+        },
+        sets=[record for one in measured for record in one.sets],
+        classifiers=[_classifier_record(one) for one in measured],
+        detectors=[_detector_record(label, detector, measured) for label, detector in plan.detectors.items()],
+        metrics=[row for one in measured for row in one.metrics],
+        notes=plan.notes,
+    )
+
+
+def _classifier_record(one: _Measurement) -> dict[str, Any]:
+    classifier = one.classifier
+    return {
+        "name": classifier.name,
+        "content_hash": classifier.content_hash(),
+        "num_classes": classifier.num_classes,
+        "image_shape": list(classifier.image_shape),
+        "mean": list(classifier.mean),
+        "std": list(classifier.std),
+        "layers": list(classifier.layers),
+        "id_accuracy": one.accuracy,
+        "images": {role: asdict(count) for role, count in one.counts.items()},
+        "seconds": {what: round(seconds, 4) for what, seconds in one.seconds.items()},
+    }
+
+
+def _detector_record(label: str, detector: Detector, measured: Sequence[_Measurement]) -> dict[str, Any]:
+    entry = find(parse_spec(label)[0])
+    return {
+        "label": label,
+        "name": entry.name,
+        "paper": entry.paper,
+        "parameters": asdict(detector),
+        "learned": {one.classifier.name: one.learned[label] for one in measured},
+    }

@@ -1,0 +1,233 @@
+"""From a Benchmark to everything a run needs, with all that can be checked checked before the first pass."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+
+from oodbench.benchmark import Benchmark
+from oodbench.classifier import Classifier
+from oodbench.data.imageset import ImageSet
+from oodbench.data.load import InDistribution, expand_ood, load_id, load_ood
+from oodbench.data.matching import ImageShape
+from oodbench.detectors.base import Detector
+from oodbench.detectors.spec import build, label, parse_spec
+from oodbench.errors import OodbenchError
+from oodbench.files import cache_folder
+from oodbench.models.catalogue import MODELS, find_model
+from oodbench.models.load import default_model, load_classifier
+from oodbench.progress import Reporter
+from oodbench.training import default_settings, train
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where and how a run happens; none of it changes a score beyond rounding.
+
+    Attributes:
+        data_root: folder that holds the data sets; None is the usual places.
+        device: auto, cpu, cuda or mps.
+        batch_size: images that enter the network at a time.
+        workers: processes that read images.
+    """
+
+    data_root: Path | None = None
+    device: str = "auto"
+    batch_size: int = 128
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise OodbenchError(f"the batch size must be at least 1, not {self.batch_size}")
+        if self.workers < 0:
+            raise OodbenchError(f"the number of workers must be 0 or more, not {self.workers}")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a run needs.
+
+    Attributes:
+        sets: per image form of the classifiers, since generated sets are made in it, the scored OOD sets and the
+            validation sets.
+        detectors: label → detector, not fitted.
+        notes: what was decided for the user, in sentences.
+    """
+
+    benchmark: Benchmark
+    machine: Machine
+    id_set: InDistribution
+    classifiers: list[Classifier]
+    detectors: dict[str, Detector]
+    sets: dict[ImageShape, tuple[list[ImageSet], list[ImageSet]]]
+    notes: list[str]
+
+
+def make_plan(
+    benchmark: Benchmark, machine: Machine, reporter: Reporter, classifiers: Sequence[Classifier] = ()
+) -> Plan:
+    """Resolve every name, load every set, get every classifier; raise before any image is passed.
+
+    Args:
+        classifiers: from Python, instead of `benchmark.models`.
+    """
+    device = choose_device(machine.device)
+    detectors = build_detectors(benchmark)
+    id_set = load_id(benchmark.id, data_root=machine.data_root, seed=benchmark.seed, fit=benchmark.fit)
+    names, notes = expand_ood(benchmark.ood, id_name=id_set.name, data_root=machine.data_root)
+    validation_names: list[str] = []
+    if benchmark.validation_ood:
+        validation_names, more = expand_ood(benchmark.validation_ood, id_name=id_set.name, data_root=machine.data_root)
+        notes += more
+    if not classifiers:
+        references = benchmark.models or (default_model(id_set.image_shape),)
+        classifiers = [obtain_classifier(one, benchmark, id_set, device, reporter) for one in references]
+    for classifier in classifiers:
+        if classifier.num_classes != id_set.num_classes:
+            raise OodbenchError(
+                f"{classifier.name} has {classifier.num_classes} classes, but {id_set.name} has {id_set.num_classes}; "
+                f"give a classifier that was trained on {id_set.name}, or another --id"
+            )
+        classifier.to(device)
+    id_set = replace(
+        id_set,
+        fit=_drawn(id_set.fit, benchmark.fit_limit, benchmark.seed, "fit"),
+        test=_drawn(id_set.test, benchmark.limit, benchmark.seed, "ID test"),
+    )
+
+    def load(name: str, shape: ImageShape, limit: int | None) -> ImageSet:
+        images = load_ood(name, id_set=id_set, shape=shape, seed=benchmark.seed, data_root=machine.data_root)
+        return _drawn(images, limit, benchmark.seed, "OOD")
+
+    sets = {
+        shape: (
+            [load(name, shape, benchmark.limit) for name in names],
+            [load(name, shape, benchmark.fit_limit) for name in validation_names],
+        )
+        for shape in {classifier.image_shape for classifier in classifiers}
+    }
+    for scored, validation in sets.values():
+        check_disjoint(scored, validation)
+    return Plan(benchmark, machine, id_set, distinct_names(classifiers), detectors, sets, notes)
+
+
+def build_detectors(benchmark: Benchmark) -> dict[str, Detector]:
+    """Label → detector, in the benchmark's order; `parameters` apply to every detector of their name."""
+    overrides: dict[str, dict[str, str]] = {}
+    for key, value in benchmark.parameters.items():
+        name, dot, parameter = key.partition(".")
+        if not dot:
+            raise OodbenchError(f"'{key}' names no detector's parameter; write DETECTOR.PARAMETER, e.g. odin.epsilon")
+        overrides.setdefault(parse_spec(name)[0], {})[parameter] = str(value)
+    detectors: dict[str, Detector] = {}
+    for spec in benchmark.detectors:
+        detector = build(spec, overrides.get(parse_spec(spec)[0], {}))
+        if label(detector) in detectors:
+            raise OodbenchError(f"detector {label(detector)} is named twice; name each once, or with other parameters")
+        detectors[label(detector)] = detector
+    unused = set(overrides) - {parse_spec(spec)[0] for spec in benchmark.detectors}
+    if unused:
+        raise OodbenchError(
+            f"parameters are set for {', '.join(sorted(unused))}, which is not among the detectors to be run"
+        )
+    return detectors
+
+
+def choose_device(name: str) -> torch.device:
+    """The torch device of auto, cpu, cuda or mps.
+
+    Raises:
+        OodbenchError: the device is not there.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind in there if there[kind]))
+    if name not in there:
+        raise OodbenchError(f"there is no device '{name}'; choose among auto, {', '.join(sorted(there))}")
+    if not there[name]:
+        raise OodbenchError(f"device {name} was asked for, but torch finds none here; use --device cpu or auto")
+    return torch.device(name)
+
+
+def obtain_classifier(
+    reference: str, benchmark: Benchmark, id_set: InDistribution, device: torch.device, reporter: Reporter
+) -> Classifier:
+    """The classifier of `reference`: loaded, or, for a bare architecture of ours, trained once and kept."""
+    if "=" not in reference and not Path(reference).exists() and not Path(reference).suffix:
+        find_model(reference)
+    if reference not in MODELS or Path(reference).exists():
+        classifier = load_classifier(
+            reference,
+            num_classes=id_set.num_classes,
+            image_shape=id_set.image_shape,
+            mean=benchmark.mean,
+            std=benchmark.std,
+        )
+        return classifier.to(device)
+    settings = default_settings(id_set.name, reference)
+    recipe = json.dumps([reference, asdict(settings), id_set.fit.content_hash, id_set.fit.labels_hash])
+    key = hashlib.sha256(recipe.encode()).hexdigest()[:12]
+    checkpoint = cache_folder() / "classifiers" / f"{id_set.name}-{reference}-{key}.safetensors"
+    if checkpoint.is_file():
+        reporter.say(f"classifier: {reference} trained on {id_set.name} earlier ({checkpoint})")
+    else:
+        reporter.say(
+            f"classifier: training {reference} on {id_set.name}, {settings.epochs} epochs; kept in {checkpoint}"
+        )
+        train(
+            reference,
+            id_set.fit,
+            id_set.test,
+            num_classes=id_set.num_classes,
+            image_shape=id_set.image_shape,
+            settings=settings,
+            checkpoint=checkpoint,
+            device=device,
+        )
+    # Loaded also when it was trained just now, so that both runs score the very same classifier.
+    loaded = load_classifier(str(checkpoint), num_classes=id_set.num_classes, image_shape=id_set.image_shape)
+    return loaded.to(device)
+
+
+def distinct_names(classifiers: Sequence[Classifier]) -> list[Classifier]:
+    """The classifiers; where two have one name, each is called after its content too."""
+    names = [classifier.name for classifier in classifiers]
+    for classifier in classifiers:
+        if names.count(classifier.name) > 1:
+            classifier.name = f"{classifier.name}-{classifier.content_hash()[:6]}"
+    if len({classifier.name for classifier in classifiers}) < len(classifiers):
+        raise OodbenchError("the same classifier is named twice; name each once")
+    return list(classifiers)
+
+
+def check_disjoint(ood: Sequence[ImageSet], validation: Sequence[ImageSet]) -> None:
+    """No two sets bear one name, and no validation set is scored.
+
+    Raises:
+        OodbenchError: naming the sets.
+    """
+    names = [images.name for images in ood]
+    for name in names:
+        if names.count(name) > 1:
+            raise OodbenchError(
+                f"two OOD sets are called '{name}'; rename a file or folder so that rows can be told apart"
+            )
+    scored = {images.content_hash: images.name for images in ood} if validation else {}
+    for images in validation:
+        if images.content_hash in scored:
+            raise OodbenchError(
+                f"validation set '{images.name}' holds the same images as scored set '{scored[images.content_hash]}', "
+                f"so a choice made on it would leak into the result; use another"
+            )
+
+
+def _drawn(images: ImageSet, limit: int | None, seed: int, role: str) -> ImageSet:
+    """The set, or a seeded draw of `limit` of its images; a rank needs two."""
+    if len(images) < 2:
+        raise OodbenchError(f"{role} set '{images.name}' has {len(images)} image(s); at least 2 are needed")
+    return images if limit is None else images.drawn(limit, seed)

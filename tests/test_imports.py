@@ -1,0 +1,85 @@
+"""The direction of imports (DESIGN): no part asks a part above it for anything, and light parts stay light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "oodbench"
+
+# From the foundation up; a part may import from parts in lower layers, and from its own part.
+LAYERS = (
+    {"errors"},
+    {"files", "progress", "perturbation", "benchmark"},
+    {"classifier", "metrics"},
+    {"capture", "statistics", "card", "data"},
+    {"outputs"},
+    {"detectors", "models", "inversion"},
+    {"training", "example"},
+    {"testing"},
+    {"plan"},
+    {"report"},
+    {"harness"},
+    {"cli"},
+    {"__main__", "__init__"},
+)
+# report reads cards alone; the harness only asks it to write the table of a result.
+LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
+
+
+def imports_of(path: Path) -> set[str]:
+    """The parts of oodbench that a file imports, wherever in the file."""
+    parts = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module] if node.module != "oodbench" else [f"oodbench.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        parts |= {name.split(".")[1] for name in names if name.startswith("oodbench.")}
+    return parts
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_one_way(path: Path) -> None:
+    part = part_of(path)
+    if part == "benchmarks":
+        assert imports_of(path) == set()
+        return
+    for imported in imports_of(path) - {part}:
+        assert LEVEL[imported] < LEVEL[part], f"{path.name} ({part}) must not import {imported}"
+
+
+def test_detectors_know_no_data_and_no_device() -> None:
+    for path in (PACKAGE / "detectors").rglob("*.py"):
+        assert not imports_of(path) & {"data", "models", "plan", "harness"}, path
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "oodbench",
+        "oodbench.cli",
+        "oodbench.cli.run",
+        "oodbench.benchmark",
+        "oodbench.detectors.catalogue",
+        "oodbench.data.catalogue",
+        "oodbench.models.catalogue",
+    ],
+)
+def test_what_help_and_list_need_does_not_import_torch(module: str) -> None:
+    code = f"import sys, {module}; sys.exit(bool({{'torch', 'pandas', 'sklearn', 'scipy'}} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_no_file_is_long() -> None:
+    long = {str(path): count for path in PACKAGE.rglob("*.py") if (count := len(path.read_text().splitlines())) > 400}
+    assert not long
