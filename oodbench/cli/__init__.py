@@ -1,0 +1,69 @@
+"""The command line: each command is a file here that parses, calls one function and prints."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from oodbench.errors import OodbenchError
+
+# name → (module, one-line help): a command's module is imported when it is run, not to list it.
+COMMANDS = {
+    "run": "Fit and score detectors on a classifier, write the leaderboard.",
+    "list": "Show the detectors, data sets, models and benchmarks there are.",
+    "train": "Train a classifier on an ID set.",
+    "fetch": "Download data sets.",
+    "doctor": "Show versions, device, data and caches of this machine.",
+}
+
+
+class _Commands(click.Group):
+    """Commands imported on demand; errors that a user can act on are printed without a traceback."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"oodbench.cli.{name}").command
+        return command
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from oodbench.errors import unknown_name
+
+            raise click.UsageError(str(unknown_name("command", args[0], COMMANDS)), context)
+        return super().resolve_command(context, args)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="oodbench")
+def oodbench() -> None:
+    """Which detector tells me when an image is not of the kind my classifier was trained on, and how well?
+
+    `oodbench run` with no arguments runs a complete benchmark on data that come with the package.
+    """
+
+
+def main() -> None:
+    """The entry point: exit 0 when done, 2 on what the user must change, 130 on Ctrl-C."""
+    try:
+        oodbench.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except OodbenchError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(2)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("\nInterrupted; nothing was written.", err=True)
+        sys.exit(130)

@@ -1,0 +1,34 @@
+"""Options that several commands share, and the spelling of lists."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def split_list(values: tuple[str, ...]) -> tuple[str, ...]:
+    """Repeated options, each with commas inside, as one list."""
+    return tuple(item.strip() for item in ",".join(values).split(",") if item.strip())
+
+
+def machine_options(function: F) -> F:
+    """--data-root, --device, --batch-size, --workers."""
+    for option in reversed(
+        [
+            click.option(
+                "--data-root",
+                type=click.Path(path_type=Path, file_okay=False),
+                help="Folder that holds the data sets.  [default: $OODBENCH_DATA, ./data, the cache]",
+            ),
+            click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps."),
+            click.option("--batch-size", default=128, show_default=True, help="Images that pass at a time."),
+            click.option("--workers", default=0, show_default=True, help="Processes that read images."),
+        ]
+    ):
+        function = option(function)
+    return function

@@ -1,0 +1,85 @@
+"""`oodbench run`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from oodbench.cli.options import machine_options, split_list
+from oodbench.errors import OodbenchError
+
+
+@click.command("run", short_help="Fit and score detectors, write the leaderboard.")
+@click.option("--benchmark", "reference", metavar="NAME|FILE.toml", help="A benchmark; other options override it.")
+@click.option("--detector", "detectors", multiple=True, metavar="NAME[(PARAMETER=VALUE)]", help="Detectors to run.")
+@click.option("--id", "id", metavar="NAME|npz:PATH|folder:PATH", help="The ID set.")
+@click.option("--fit", metavar="NAME|npz:PATH|folder:PATH", help="Fit images, if not the ID set's training split.")
+@click.option("--ood", multiple=True, metavar="NAME|GROUP|npz:PATH|folder:PATH", help="The OOD sets.")
+@click.option("--validation-ood", multiple=True, metavar="NAME|…", help="OOD sets that detectors may choose on.")
+@click.option("--model", "models", multiple=True, metavar="NAME|PATH|NAME=PATH", help="Classifiers.")
+@click.option("--mean", help="The checkpoint's input mean: one number a channel, or e.g. imagenet.")
+@click.option("--std", help="The checkpoint's input standard deviation, likewise.")
+@click.option("--set", "parameters", multiple=True, metavar="DETECTOR.PARAMETER=VALUE", help="A hyper-parameter.")
+@click.option("--limit", type=int, help="Draw at most so many images of each set.")
+@click.option("--fit-limit", type=int, help="Draw at most so many fit images.  [default: 5000]")
+@click.option("--seed", type=int, help="Of all draws and generated images.  [default: 0]")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder of the results.  [default: results/ID-MODEL-HASH, the hash of the benchmark]",
+)
+@machine_options
+def command(
+    reference: str | None,
+    out: Path | None,
+    detectors: tuple[str, ...],
+    parameters: tuple[str, ...],
+    **options: Any,
+) -> None:
+    """Fit and score detectors on a classifier, and write leaderboard.csv, leaderboard.md, card.json and scores.npz.
+
+    Without arguments it runs the benchmark `digits` on data that come with the package. Lists are separated by
+    commas or repeated; `--ood` takes the groups noise, structured, near and far.
+
+    \b
+    oodbench run --detector smood,lc,odin,oodl --ood noise
+    oodbench run --detector odin --detector "odin(norm=l2)" --set odin.epsilon=0.002
+    oodbench run --id cifar10 --model resnet20=resnet20.th --mean imagenet --std imagenet --ood textures,scenes
+    """
+    from dataclasses import replace
+
+    from oodbench.benchmark import DEFAULT, Benchmark
+    from oodbench.cli.console import ConsoleReporter, log, output
+    from oodbench.detectors.spec import split_specs
+    from oodbench.files import check_writable
+    from oodbench.harness import run
+    from oodbench.plan import Machine
+    from oodbench.report.table import terminal_tables
+
+    machine = Machine(**{name: options.pop(name) for name in ("data_root", "device", "batch_size", "workers")})
+    base = Benchmark.load(reference or DEFAULT)
+    given = {key: value for key, value in options.items() if value not in (None, ())}
+    given = {key: split_list(value) if isinstance(value, tuple) else value for key, value in given.items()}
+    if detectors:
+        given["detectors"] = split_specs(",".join(detectors))
+    if parameters:
+        given["parameters"] = {**base.parameters, **dict(map(_assignment, split_list(parameters)))}
+    benchmark = replace(base, **given, name=base.name if not given else "custom")
+    check_writable(out or Path("results"))
+    result = run(benchmark, machine=machine, reporter=ConsoleReporter())
+    if out is None:
+        models = "+".join(record["name"] for record in result.card.classifiers)
+        out = Path("results") / f"{result.card.metrics[0]['id']}-{models}-{benchmark.short_hash()}"
+    paths = result.save(out)
+    for table in terminal_tables(result.card, output.width):
+        output.print(table)
+    log.print(f"wrote {', '.join(path.name for path in paths)} in {out}", markup=False, soft_wrap=True)
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise OodbenchError(f"--set takes DETECTOR.PARAMETER=VALUE, e.g. --set odin.epsilon=0.002, not '{text}'")
+    return key.strip(), value.strip()

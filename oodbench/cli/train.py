@@ -1,0 +1,68 @@
+"""`oodbench train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.command("train", short_help="Train a classifier.")
+@click.option("--id", "id", required=True, metavar="NAME|npz:PATH|folder:PATH", help="The ID set to train on.")
+@click.option("--model", "architecture", help="An architecture of `oodbench list models`.  [default: by image size]")
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="The checkpoint.  [default: ID-MODEL.safetensors]"
+)
+@click.option("--data-root", type=click.Path(path_type=Path, file_okay=False), help="Folder that holds the data sets.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+@click.option("--epochs", type=click.IntRange(min=1), help="Passes over the training images.")
+@click.option("--batch-size", type=click.IntRange(min=1), help="Images a step.")
+@click.option("--learning-rate", type=float, help="The highest of the schedule.")
+@click.option("--weight-decay", type=float)
+@click.option("--l1", type=float, help="Weight of the L1 norm of the weights in the loss.")
+@click.option("--label-smoothing", type=float)
+@click.option("--seed", type=click.IntRange(min=0))
+def command(
+    id: str, architecture: str | None, out: Path | None, data_root: Path | None, device: str, **given: Any
+) -> None:
+    """Train a classifier on an ID set, showing its accuracy on the test split after each epoch.
+
+    The checkpoint is written after each epoch; the same command goes on where an interrupted one stopped. The last
+    epoch is kept: the test split decides nothing. What is not given has a default for the set and the architecture.
+    """
+    from dataclasses import replace
+
+    from oodbench.cli.console import log
+    from oodbench.data.load import load_id
+    from oodbench.files import check_writable
+    from oodbench.models.load import default_model
+    from oodbench.plan import choose_device
+    from oodbench.training import EpochReport, default_settings, train
+
+    chosen_device = choose_device(device)
+    id_set = load_id(id, data_root=data_root, seed=given["seed"] or 0)
+    architecture = architecture or default_model(id_set.image_shape)
+    out = out or Path(f"{id_set.name}-{architecture}.safetensors")
+    check_writable(out.parent)
+    chosen = {key: value for key, value in given.items() if value is not None}
+    settings = replace(default_settings(id_set.name, architecture), **chosen)
+
+    def show(report: EpochReport) -> None:
+        log.print(
+            f"epoch {report.epoch}/{report.epochs}  loss {report.loss:.4f}  "
+            f"test accuracy {100 * report.accuracy:.2f} %  {report.seconds:.0f} s"
+        )
+
+    train(
+        architecture,
+        id_set.fit,
+        id_set.test,
+        num_classes=id_set.num_classes,
+        image_shape=id_set.image_shape,
+        settings=settings,
+        checkpoint=out,
+        device=chosen_device,
+        progress=show,
+    )
+    click.echo(out)

@@ -1,0 +1,83 @@
+"""The commands besides `run`, and the start-up time of those that only talk."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from oodbench.benchmark import embedded_benchmarks
+from oodbench.data.catalogue import DATASETS
+from oodbench.detectors.catalogue import DETECTORS
+from oodbench.models.catalogue import MODELS
+from tests.cli.conftest import Ended
+
+Command = Callable[..., Ended]
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("detectors", DETECTORS),
+        ("datasets", DATASETS),
+        ("models", MODELS),
+        ("benchmarks", embedded_benchmarks()),
+    ],
+)
+def test_list_names_all(oodbench: Command, kind: str, names: dict[str, object]) -> None:
+    ended = oodbench("list", kind)
+    assert ended.code == 0
+    assert all(name in ended.out for name in names)
+
+
+def test_list_says_what_is_not_here(oodbench: Command, tmp_path: Path) -> None:
+    text = oodbench("list", "datasets", "--data-root", tmp_path).out
+    lsun = text[text.index("\nlsun-resize\n") :]
+    assert "not on this machine" in lsun[:400] and "2007.08176" in lsun[:800]
+
+
+def test_list_says_both_readings_of_lc(oodbench: Command) -> None:
+    text = oodbench("list", "detectors").out
+    assert "learned confidence" in text[text.index("\nlc") :][:400]
+
+
+def test_doctor_says_what_there_is(oodbench: Command) -> None:
+    ended = oodbench("doctor")
+    assert ended.code == 0
+    for expected in ("torch", "auto", os.environ["OODBENCH_CACHE"], "digits", "lsun"):
+        assert expected in ended.out
+
+
+def test_train_then_run_with_the_checkpoint(oodbench: Command, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "mine.safetensors"
+    ended = oodbench("train", "--id", "digits", "--epochs", "3", "--seed", "5", "--out", checkpoint)
+    assert ended.code == 0, ended.err
+    assert "epoch 3/3" in ended.err and "test accuracy" in ended.err and checkpoint.is_file()
+    ended = oodbench(
+        "run", "--model", checkpoint, "--detector", "energy", "--ood", "uniform", "--out", tmp_path / "out"
+    )
+    assert ended.code == 0, ended.err
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["list", "detectors"], ["run", "--help"]])
+def test_what_only_talks_starts_fast(arguments: list[str]) -> None:
+    """Under 0.7 s of CPU, measured by the operating system."""
+    before = os.times()
+    assert subprocess.run([sys.executable, "-m", "oodbench", *arguments], stdout=subprocess.DEVNULL).returncode == 0
+    after = os.times()
+    used = after.children_user + after.children_system - before.children_user - before.children_system
+    assert used < 0.7
+
+
+def test_unknown_command_has_a_guess(oodbench: Command) -> None:
+    ended = oodbench("rum")
+    assert ended.code == 2 and "did you mean run" in ended.err
+
+
+def test_fetch_of_an_unknown_set_has_a_guess(oodbench: Command, tmp_path: Path) -> None:
+    ended = oodbench("fetch", "mnits", "--data-root", tmp_path)
+    assert ended.code == 2 and "did you mean" in ended.err

@@ -1,0 +1,189 @@
+"""`oodbench run` as a user meets it."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from oodbench.card import Card
+from oodbench.report.table import COLUMNS
+from tests.cli.conftest import Ended
+
+Command = Callable[..., Ended]
+
+
+@pytest.fixture(scope="module")
+def default_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of `oodbench run` with no arguments, run as a process of its own, in an empty folder."""
+    folder = tmp_path_factory.mktemp("default")
+    ended = subprocess.run(
+        [sys.executable, "-m", "oodbench", "run", "--out", "out"], cwd=folder, capture_output=True, text=True
+    )
+    assert ended.returncode == 0, ended.stderr
+    (folder / "out" / "stdout.txt").write_text(ended.stdout)
+    return folder / "out"
+
+
+def test_default_run_gives_every_file_and_every_row(default_run: Path) -> None:
+    table = pd.read_csv(default_run / "leaderboard.csv")
+    assert tuple(table.columns) == COLUMNS
+    assert set(table.ood) == {"gaussian", "uniform", "structured", "photos"}
+    assert {"smood", "lc", "odin", "oodl", "maxlogit", "energy", "constant", "random"} == set(table.detector)
+    assert len(table) == 4 * 8 and not table.isna().any().any()
+    assert table.id_accuracy.iloc[0] > 0.95
+    card = Card.load(default_run / "card.json")
+    assert card.benchmark["name"] == "digits" and len(card.metrics) == len(table)
+    assert "| oodl" in (default_run / "leaderboard.md").read_text()
+
+
+def test_default_run_prints_a_table_that_fits_80_columns(default_run: Path) -> None:
+    text = (default_run / "stdout.txt").read_text()
+    assert "oodl" in text and "photos" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_default_run_makes_sense(default_run: Path) -> None:
+    table = pd.read_csv(default_run / "leaderboard.csv").pivot(index="detector", columns="ood", values="auroc")
+    assert (table.loc["constant"] == 0.5).all()
+    assert ((table.loc["random"] - 0.5).abs() < 0.06).all()
+    assert (table.loc["smood"] > 0.8).all() and (table.loc["oodl", ["gaussian", "uniform"]] > 0.99).all()
+
+
+def test_default_run_is_small(default_run: Path) -> None:
+    """Under 2 GiB; the default run is the largest child of this session."""
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 2 * 1024**2
+
+
+def test_rows_of_two_parameters_have_two_labels(oodbench: Command, image_files: dict[str, str], tmp_path: Path) -> None:
+    ended = oodbench(
+        "run", "--detector", "odin,odin(norm=l2,epsilon=0.01)", "--detector", "odin(norm=l1)",
+        "--ood", "gaussian,uniform", "--limit", "50", "--set", "odin.temperature=100", "--out", tmp_path,
+    )  # fmt: skip
+    assert ended.code == 0, ended.err
+    table = pd.read_csv(tmp_path / "leaderboard.csv")
+    assert set(table.detector) == {
+        "odin(temperature=100)",
+        "odin(temperature=100,epsilon=0.01,norm=l2)",
+        "odin(temperature=100,norm=l1)",
+    }
+    assert set(table.n_ood) == {50}
+
+
+def test_own_files_bear_their_stem(oodbench: Command, image_files: dict[str, str], tmp_path: Path) -> None:
+    ended = oodbench("run", "--ood", image_files["dark"], "--detector", "smood", "--limit", "15", "--out", tmp_path)
+    assert ended.code == 0, ended.err
+    table = pd.read_csv(tmp_path / "leaderboard.csv")
+    assert list(table.ood) == ["dark"] and list(table.group) == ["other"] and list(table.n_ood) == [15]
+
+
+def test_benchmark_file_is_the_same_as_options(oodbench: Command, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(
+        'version = 1\nood = ["noise"]\ndetectors = ["energy"]\nlimit = 40\n[parameters]\n"energy.temperature" = 2.0\n'
+    )
+    from_file = oodbench("run", "--benchmark", tmp_path / "mine.toml", "--out", tmp_path / "a")
+    assert from_file.code == 0, from_file.err
+    spelled = oodbench(
+        "run", "--ood", "noise", "--detector", "energy(temperature=2)", "--limit", "40", "--out", tmp_path / "b"
+    )
+    assert spelled.code == 0, spelled.err
+    assert (tmp_path / "a/leaderboard.csv").read_text() == (tmp_path / "b/leaderboard.csv").read_text()
+    assert Card.load(tmp_path / "a/card.json").benchmark["name"] == "mine"
+
+
+def test_without_out_it_says_where(oodbench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    ended = oodbench("run", "--detector", "energy", "--ood", "uniform", "--limit", "30")
+    folder = re.search(r"in (results/digits-cnn8-[0-9a-f]{6})", ended.err)
+    assert folder and (tmp_path / folder[1] / "card.json").is_file(), ended.err
+
+
+BAD = {
+    "unknown detector": (["--detector", "odim"], "did you mean odin"),
+    "unknown set": (["--ood", "gausian"], "did you mean gaussian"),
+    "unknown id": (["--id", "minst"], "did you mean mnist"),
+    "unknown model": (["--model", "resnet21"], "did you mean resnet"),
+    "unknown parameter": (["--set", "odin.epsilom=1"], "did you mean epsilon"),
+    "parameter without value": (["--set", "odin.epsilon"], "DETECTOR.PARAMETER=VALUE"),
+    "wrong type": (["--detector", "odin(temperature=warm)"], "temperature"),
+    "out of range": (["--detector", "odin(temperature=-1)"], "temperature"),
+    "bad choice": (["--detector", "odin(norm=l3)"], "l1"),
+    "unclosed parenthesis": (["--detector", "odin(norm=l2"], "odin"),
+    "lsun without data": (["--ood", "lsun"], "lsun"),
+    "missing npz": (["--ood", "npz:nowhere.npz"], "nowhere.npz"),
+    "missing folder": (["--ood", "folder:nowhere"], "nowhere"),
+    "zero limit": (["--limit", "0"], "limit"),
+    "negative limit": (["--limit", "-3"], "limit"),
+    "one image": (["--limit", "1"], "at least 2"),
+    "zero batch": (["--batch-size", "0"], "batch size"),
+    "negative workers": (["--workers", "-1"], "workers"),
+    "no cuda": (["--device", "cuda"], "--device cpu"),
+    "unknown device": (["--device", "tpu"], "there is no device 'tpu'"),
+    "unknown benchmark": (["--benchmark", "digit"], "did you mean digits"),
+    "id as ood": (["--ood", "digits"], "digits"),
+    "missing checkpoint": (["--model", "cnn8=nowhere.th"], "nowhere.th"),
+    "unknown option": (["--detectors", "odin"], "--detector"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD.values(), ids=BAD.keys())
+def test_bad_input_is_refused_in_words(oodbench: Command, tmp_path: Path, arguments: list[str], message: str) -> None:
+    out = tmp_path / "deep" / "out"
+    ended = oodbench("run", *arguments, "--out", out)
+    assert ended.code == 2
+    assert message in ended.err and "Traceback" not in ended.err
+    assert not (tmp_path / "deep").exists(), "something was left behind"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("ood = [", "not valid TOML"), ("oood = []", "did you mean ood"), ('id = ["a"]', "id")]
+)
+def test_bad_benchmark_files_are_refused(oodbench: Command, tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "bad.toml").write_text(text)
+    ended = oodbench("run", "--benchmark", tmp_path / "bad.toml", "--out", tmp_path / "out")
+    assert ended.code == 2 and message in ended.err
+
+
+def test_an_out_that_cannot_be_written_is_refused_at_once(oodbench: Command, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    ended = oodbench("run", "--out", tmp_path / "file" / "out")
+    assert ended.code == 2 and "cannot write into" in ended.err
+
+
+def test_checkpoint_of_other_classes_is_refused(oodbench: Command, default_run: Path, tmp_path: Path) -> None:
+    import numpy as np
+
+    (checkpoint,) = Path(os.environ["OODBENCH_CACHE"], "classifiers").glob("digits-cnn8-*.safetensors")
+    draw = np.random.default_rng(0)
+    np.savez(
+        tmp_path / "three.npz", images=draw.integers(0, 256, (60, 8, 8)).astype(np.uint8), labels=np.arange(60) % 3
+    )
+    ended = oodbench("run", "--id", f"npz:{tmp_path / 'three.npz'}", "--model", checkpoint, "--out", tmp_path / "out")
+    assert ended.code == 2 and "classes" in ended.err and not (tmp_path / "out").exists()
+
+
+def test_ctrl_c_exits_with_130_and_leaves_nothing(tmp_path: Path, default_run: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "oodbench", "run", "--ood", "noise", "--batch-size", "1", "--out", "out"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "(fit)" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 130
+    rest = process.stderr.read()
+    assert "Interrupted" in rest and "Traceback" not in rest
+    assert list(tmp_path.iterdir()) == []
