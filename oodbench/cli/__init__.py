@@ -12,6 +12,7 @@ from oodbench.errors import OodbenchError
 # name → (module, one-line help): a command's module is imported when it is run, not to list it.
 COMMANDS = {
     "run": "Fit and score detectors on a classifier, write the leaderboard.",
+    "report": "Make a leaderboard of runs: markdown, CSV, HTML, LaTeX.",
     "list": "Show the detectors, data sets, models and benchmarks there are.",
     "train": "Train a classifier on an ID set.",
     "fetch": "Download data sets.",

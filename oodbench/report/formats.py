@@ -1,0 +1,161 @@
+"""A leaderboard as CSV, markdown or LaTeX."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pandas as pd
+
+from oodbench.metrics import METRICS
+from oodbench.report.comparison import Estimate, Leaderboard, Mean, Row
+from oodbench.report.html import environment, to_html
+from oodbench.report.layout import (
+    METRIC_MEANINGS,
+    TIED_MARK,
+    Cell,
+    Grid,
+    block_facts,
+    block_title,
+    every_row,
+    legend,
+    overview,
+)
+from oodbench.report.table import COLUMNS
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    **{special: f"\\{special}" for special in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "≈": r"$\approx$",
+    "–": "--",
+    "·": r"$\cdot$",
+    "×": r"$\times$",
+    "<": r"$<$",
+    ">": r"$>$",
+}
+
+
+def to_csv(leaderboard: Leaderboard) -> str:
+    """Every digit, as fractions: per-set rows, then group means if they are to be shown (those have no `ood`).
+
+    The columns are those of a run's leaderboard.csv, then: prevalence, runs, rank, standing, p_value, control; the
+    spread over runs of each metric and of the accuracy (blank for one run); and, where there are any, the ends of the
+    intervals and the published figures.
+    """
+    lines = [_set_line(row) for row in leaderboard.rows]
+    if leaderboard.grouped:
+        lines += [_mean_line(mean) for mean in leaderboard.means]
+    spreads = [f"{name}_spread" for name in (*METRICS, "id_accuracy")]
+    columns = [*COLUMNS, "prevalence", "sets", "runs", "rank", "standing", "p_value", "control", *spreads]
+    columns += [name for name in dict.fromkeys(name for line in lines for name in line) if name not in columns]
+    # Whole numbers stay whole where some lines have none.
+    whole = dict.fromkeys(("n_id", "n_ood", "sets", "runs"), "Int64")
+    return pd.DataFrame(lines, columns=columns).astype(whole).to_csv(index=False, lineterminator="\n")
+
+
+def to_markdown(leaderboard: Leaderboard) -> str:
+    """In percent: per classifier and ID set the overviews of AUROC and both FPR@95, then every row."""
+    parts = ["# OOD detection", "", *(f"- {line}" for line in legend(leaderboard)), ""]
+    for block in leaderboard.blocks:
+        parts += [f"## {block_title(block)}", "", *(f"- {fact}" for fact in block_facts(block)), ""]
+        grids = [overview(block, metric, leaderboard.grouped) for metric in METRIC_MEANINGS]
+        for grid in (*grids, every_row(block)):
+            parts += [f"### {grid.title}", "", _markdown_table(grid), ""]
+    return "\n".join(parts)
+
+
+def to_latex(leaderboard: Leaderboard) -> str:
+    """Tables to be put into a paper with \\input: booktabs, one a metric, classifier and ID set; in percent."""
+    tables = []
+    for block in leaderboard.blocks:
+        for metric in METRIC_MEANINGS:
+            grid = overview(block, metric, leaderboard.grouped)
+            notes = legend(leaderboard) if metric == "auroc" else ["In percent."]
+            tables.append(
+                {
+                    "caption": " ".join([f"{block_title(block)}: {grid.title}.", *block_facts(block), *notes]),
+                    "label": f"tab:{re.sub('[^A-Za-z0-9]+', '-', f'{block.id}-{block.model}-{metric}')}",
+                    "header": [escape_latex(title) for title in grid.header],
+                    "lines": [[_latex_cell(cell) for cell in line] for line in grid.lines],
+                }
+            )
+    return environment(latex=True).get_template("tables.tex.j2").render(tables=tables, escape=escape_latex)
+
+
+def escape_latex(text: str) -> str:
+    """Text that LaTeX prints as it is."""
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+FORMATS: dict[str, Callable[[Leaderboard], str]] = {
+    "csv": to_csv,
+    "md": to_markdown,
+    "html": to_html,
+    "latex": to_latex,
+}
+"""Every format of a report by name."""
+
+
+def _set_line(row: Row) -> dict[str, object]:
+    first = row.first
+    return {
+        "id": first.id,
+        "model": first.model,
+        "detector": first.detector,
+        "ood": first.ood,
+        "group": first.group,
+        "n_id": row.n_id,
+        "n_ood": row.n_ood,
+        **_figures(row.metrics | {"id_accuracy": row.id_accuracy}),
+        "prevalence": row.prevalence,
+        "runs": len(row.repeats),
+        "rank": row.rank,
+        "standing": row.standing,
+        "p_value": row.p_value,
+        "control": first.control,
+        **{f"{name}_published": value for name, value in row.published.items()},
+        **({"published_source": row.source} if row.published else {}),
+    }
+
+
+def _mean_line(mean: Mean) -> dict[str, object]:
+    first = mean.first
+    return {
+        "id": first.id,
+        "model": first.model,
+        "detector": first.detector,
+        "ood": "",
+        "group": mean.group,
+        **_figures(mean.metrics),
+        "sets": len(mean.rows),
+        "runs": len(mean.rows[0].repeats),
+        "rank": mean.average_rank,
+        "control": first.control,
+    }
+
+
+def _figures(estimates: dict[str, Estimate]) -> dict[str, float | None]:
+    figures: dict[str, float | None] = {}
+    for name, estimate in estimates.items():
+        figures[name], figures[f"{name}_spread"] = estimate.value, estimate.spread
+        if estimate.interval is not None:
+            figures[f"{name}_low"], figures[f"{name}_high"] = estimate.interval
+    return figures
+
+
+def _markdown_table(grid: Grid) -> str:
+    lines = [[_markdown_cell(cell) for cell in line] for line in grid.lines]
+    return pd.DataFrame(lines, columns=grid.header).to_markdown(index=False, disable_numparse=True)
+
+
+def _markdown_cell(cell: Cell) -> str:
+    text = cell.text.replace("|", "\\|")
+    return f"**{text}**" if cell.standing == "best" else f"{text} {TIED_MARK}" if cell.standing else text
+
+
+def _latex_cell(cell: Cell) -> str:
+    text = escape_latex(cell.text)
+    return rf"\textbf{{{text}}}" if cell.standing == "best" else rf"{text}\,$\approx$" if cell.standing else text

@@ -1,0 +1,171 @@
+"""What a table says, whatever format it is written in: titles, columns, figures as text, marks of the best."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from oodbench.report.comparison import ALL_SETS, Block, Estimate, Leaderboard, Mean, Row
+
+NOTHING = "–"
+"""What stands where there is no figure."""
+
+TIED_MARK = "≈"
+
+METRIC_TITLES = {
+    "auroc": "AUROC",
+    "fpr_at_95_id_recall": "FPR@95 ID recall",
+    "fpr_at_95_ood_recall": "FPR@95 OOD recall",
+    "aupr_in": "AUPR in",
+    "aupr_out": "AUPR out",
+    "detection_error": "Detection error",
+}
+"""Short titles, for column heads."""
+
+METRIC_MEANINGS = {
+    "auroc": "AUROC (higher is better)",
+    "fpr_at_95_id_recall": "FPR@95 at 95 % ID recall: OOD accepted where 95 % of ID is kept (lower is better)",
+    "fpr_at_95_ood_recall": "FPR@95 at 95 % OOD recall: ID flagged where 95 % of OOD is caught (lower is better)",
+}
+"""The metrics that get an overview of detectors × sets, with what they mean."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One field of a table: its text, and the standing of the row that it is of ("best", "tied" or "")."""
+
+    text: str
+    standing: str = ""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table: its title, its columns' titles, and its lines, whose first cell is a name."""
+
+    title: str
+    header: list[str]
+    lines: list[list[Cell]]
+
+
+def percent(value: float, digits: int = 1) -> str:
+    """A fraction in percent, without the sign."""
+    return f"{100 * value:.{digits}f}"
+
+
+def estimate_text(estimate: Estimate) -> str:
+    """`97.4`, with ` ± 0.3` if there are repeats, and ` [96.5, 98.2]` if there is an interval; in percent."""
+    text = percent(estimate.value)
+    if estimate.spread is not None:
+        text += f" ± {percent(estimate.spread)}"
+    if estimate.interval is not None:
+        text += f" [{percent(estimate.interval.low)}, {percent(estimate.interval.high)}]"
+    return text
+
+
+def rank_text(rank: float | None) -> str:
+    """A rank or a mean of ranks, or NOTHING."""
+    return NOTHING if rank is None else f"{rank:.2f}".rstrip("0").rstrip(".")
+
+
+def published_text(row: Row) -> str:
+    """Published figures of the row in percent, with their source; empty where there are none."""
+    figures = [f"{METRIC_TITLES[name]} {percent(value)}" for name, value in row.published.items()]
+    return f"{', '.join(figures)} ({row.source})" if figures else ""
+
+
+def block_title(block: Block) -> str:
+    """`digits · cnn8`."""
+    return f"{block.id} · {block.model}"
+
+
+def block_facts(block: Block) -> list[str]:
+    """What one must know to read the block's tables: accuracy, runs, and how many images each set has."""
+    row = block.first
+    accuracy = percent(row.id_accuracy.value, 2)
+    if row.id_accuracy.spread is not None:
+        accuracy += f" ± {percent(row.id_accuracy.spread, 2)}"
+    repeats = "; ".join(str(one.repeat) for one in row.repeats)
+    counts = [
+        f"{ood} {some.n_ood} ({percent(some.prevalence)} %)"
+        for ood in block.sets
+        for some in [next(row for row in block.rows.values() if row.first.ood == ood)]
+    ]
+    return [
+        f"ID accuracy {accuracy} % on {row.n_id} images; runs: {len(row.repeats)} ({repeats}).",
+        f"OOD images, and their share of all: {', '.join(counts)}.",
+    ]
+
+
+def legend(leaderboard: Leaderboard) -> list[str]:
+    """How to read the tables, in sentences."""
+    several = any(len(row.repeats) > 1 for row in leaderboard.rows)
+    lines = [
+        "In percent. Bold: the best AUROC on a set. "
+        f"{TIED_MARK}: tied with the best, that is not significantly worse (paired DeLong test, Holm-corrected over "
+        "the detectors, 5 %). Controls take no part.",
+        "Average rank: by AUROC over the sets, equal detectors sharing their mean rank.",
+    ]
+    if several:
+        lines.append("±: standard deviation over runs, which is what other trainings would change.")
+    if leaderboard.intervals:
+        lines.append(
+            "[ ]: 95 % interval, which is what other images of the same sets would change (AUROC: DeLong; FPR@95: "
+            "stratified bootstrap)" + ("; over several runs, the mean of their intervals." if several else ".")
+        )
+    if leaderboard.grouped:
+        lines.append("Group means weigh every set alike; they have no interval.")
+    return lines
+
+
+def overview(block: Block, metric: str, grouped: bool) -> Grid:
+    """Detectors × sets of one metric, with group means if `grouped`; AUROC also has the average rank."""
+    groups = block.groups if grouped else ()
+    ranked = metric == "auroc"
+
+    def cell(entry: Row | Mean | None) -> Cell:
+        if entry is None:
+            return Cell(NOTHING)
+        standing = entry.standing if ranked and isinstance(entry, Row) else ""
+        return Cell(estimate_text(entry.metrics[metric]), standing)
+
+    lines = []
+    for detector in block.detectors:
+        line = [Cell(detector_title(block, detector))]
+        line += [cell(block.rows.get((detector, ood))) for ood in block.sets]
+        line += [cell(block.means.get((detector, group))) for group in groups]
+        lines.append(line + ([Cell(rank_text(block.average_rank(detector)))] if ranked else []))
+    header = ["detector", *block.sets, *map(group_title, groups), *(["average rank"] if ranked else [])]
+    return Grid(METRIC_MEANINGS[metric], header, lines)
+
+
+def every_row(block: Block) -> Grid:
+    """One line a detector and set, with every metric."""
+    columns: dict[str, Callable[[Row], str]] = {
+        "detector": lambda row: detector_title(block, row.first.detector),
+        "OOD set": lambda row: row.first.ood,
+        "group": lambda row: row.first.group,
+        **{title: lambda row, name=name: estimate_text(row.metrics[name]) for name, title in METRIC_TITLES.items()},  # type: ignore[misc]
+        "rank": lambda row: rank_text(row.rank),
+        "runs": lambda row: str(len(row.repeats)),
+        "n ID": lambda row: str(row.n_id),
+        "n OOD": lambda row: str(row.n_ood),
+        "prevalence": lambda row: percent(row.prevalence),
+    }
+    if any(row.published for row in block.rows.values()):
+        columns["published"] = published_text
+    lines = [
+        [Cell(text(row), row.standing * (title == METRIC_TITLES["auroc"])) for title, text in columns.items()]
+        for row in block.rows.values()
+    ]
+    return Grid("Every row", list(columns), lines)
+
+
+def detector_title(block: Block, detector: str) -> str:
+    """The detector's label; a control says that it is one."""
+    control = next(row for key, row in block.rows.items() if key[0] == detector).first.control
+    return f"{detector} (control)" if control else detector
+
+
+def group_title(group: str) -> str:
+    """`mean of noise`, `mean of all`."""
+    return "mean of all sets" if group == ALL_SETS else f"mean of {group}"

@@ -1,0 +1,213 @@
+"""What runs left on disk, read and checked: cards, per-sample scores, pictures; one Measurement a score pair."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oodbench.card import Card, load_scores
+from oodbench.errors import OodbenchError
+from oodbench.metrics import METRICS, Counts
+from oodbench.report.worst import WORST_FILE, Pictures, load_pictures
+
+CARD_FILE = "card.json"
+SCORES_FILE = "scores.npz"
+CONTROL = "control"
+"""What stands for the paper of a detector that is a control."""
+
+SCORED_ROLES = ("ID test", "OOD")
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run as it lies on disk.
+
+    Attributes:
+        path: of its card.
+        scores: `classifier/detector/set` → float64 scores.
+        pictures: `classifier/set` → the images kept of that set; empty where the run kept none.
+    """
+
+    path: Path
+    card: Card
+    scores: dict[str, NDArray[np.float64]]
+    pictures: dict[str, Pictures]
+
+    def classifier(self, name: str) -> dict[str, Any]:
+        """The card's record of a classifier."""
+        return next(record for record in self.card.classifiers if record["name"] == name)
+
+    def set_record(self, role: str, name: str, classifier: str) -> dict[str, Any]:
+        """The card's record of a set as that classifier saw it."""
+        wanted = (role, name, classifier)
+        return next(r for r in self.card.sets if (r["role"], r["name"], r["classifier"]) == wanted)
+
+
+class Repeat(NamedTuple):
+    """What tells repeats apart: the classifier's content and the benchmark's seed."""
+
+    classifier_hash: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"classifier {self.classifier_hash[:6]}, seed {self.seed}"
+
+
+@dataclass(frozen=True, eq=False)
+class Measurement:
+    """One classifier, one detector, one OOD set, in one run.
+
+    Attributes:
+        model: the classifier's architecture; repeats share it.
+        classifier: its name in the run.
+        control: whether the detector is a control.
+        settings: what else must be equal between repeats, in words.
+    """
+
+    run: Run
+    id: str
+    model: str
+    classifier: str
+    detector: str
+    ood: str
+    group: str
+    control: bool
+    repeat: Repeat
+    settings: dict[str, Any]
+    id_scores: NDArray[np.float64]
+    ood_scores: NDArray[np.float64]
+    id_accuracy: float
+
+    @cached_property
+    def counts(self) -> Counts:
+        """All that the metrics and curves need to know."""
+        return Counts.of(self.id_scores, self.ood_scores)
+
+    @cached_property
+    def metrics(self) -> dict[str, float]:
+        """Every metric, computed from the scores."""
+        return {name: metric(self.counts) for name, metric in METRICS.items()}
+
+
+def read_run(path: Path) -> Run:
+    """A run from its folder, or from its card with the scores beside it.
+
+    Raises:
+        OodbenchError: a file is missing or is not what oodbench wrote.
+    """
+    path = Path(path)
+    card_path = path / CARD_FILE if path.is_dir() else path
+    if not card_path.is_file():
+        raise OodbenchError(f"there is no {card_path}; give a card, or the folder that `oodbench run` wrote")
+    scores_path = card_path.with_name(SCORES_FILE)
+    if not scores_path.is_file():
+        raise OodbenchError(f"{card_path} has no {SCORES_FILE} beside it; keep both files of a run together")
+    card = Card.load(card_path)
+    try:
+        # Joined again: a classifier's name may have a / in it.
+        scores = {"/".join(key): values for key, values in load_scores(scores_path).items()}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise OodbenchError(f"{scores_path} is damaged ({error}); run the benchmark again") from error
+    pictures_path = card_path.with_name(WORST_FILE)
+    return Run(card_path, card, scores, load_pictures(pictures_path) if pictures_path.is_file() else {})
+
+
+def measurements(runs: Sequence[Run], apart: bool = False) -> list[Measurement]:
+    """Everything that was measured in runs which may stand in one table, in the runs' order.
+
+    Args:
+        apart: every classifier is a model of its own, and nothing is a repeat of anything.
+
+    Raises:
+        OodbenchError: the runs are of different benchmark versions, or scored different images under one name, or
+            scores do not belong to their card.
+    """
+    check_comparable(runs)
+    found = [_measurement(run, row) for run in runs for row in run.card.metrics]
+    if not apart:
+        return found
+    contents: dict[str, set[str]] = {}
+    for one in found:
+        contents.setdefault(one.model, set()).add(one.repeat.classifier_hash)
+    return [
+        one if len(contents[one.model]) == 1 else replace(one, model=f"{one.model}-{one.repeat.classifier_hash[:6]}")
+        for one in found
+    ]
+
+
+def check_comparable(runs: Sequence[Run]) -> None:
+    """Raise OodbenchError, naming what differs, unless the runs scored the same images under the same names.
+
+    A set's content is asked for per ID set and image form, since generated sets are made from the one and in the
+    other.
+    """
+    first_version: tuple[int, Path] | None = None
+    contents: dict[tuple[str, tuple[int, ...], str, str], tuple[str, Path]] = {}
+    differences: list[str] = []
+    for run in runs:
+        version = run.card.benchmark["version"]
+        first_version = first_version or (version, run.path)
+        if version != first_version[0]:
+            differences.append(
+                f"{first_version[1]} is of benchmark version {first_version[0]}, {run.path} of {version}"
+            )
+        id_names = {row["model"]: row["id"] for row in run.card.metrics}
+        for record in run.card.sets:
+            if record["role"] not in SCORED_ROLES:
+                continue
+            form = tuple(run.classifier(record["classifier"])["image_shape"])
+            key = (id_names[record["classifier"]], form, record["role"], record["name"])
+            content = f"{record['content_hash'][:12]}/{(record['labels_hash'] or 'no labels')[:12]}"
+            known, where = contents.setdefault(key, (content, run.path))
+            if content != known:
+                what = f"{record['role']} set '{record['name']}'"
+                differences.append(f"{what} has content {known} in {where} and {content} in {run.path}")
+    if differences:
+        raise OodbenchError(
+            f"these results cannot stand in one table: {'; '.join(dict.fromkeys(differences))}; report them apart, or "
+            f"run one of them again on the same sets"
+        )
+
+
+def _measurement(run: Run, row: dict[str, Any]) -> Measurement:
+    name, label = row["model"], row["detector"]
+    classifier = run.classifier(name)
+    fit_set = next((r["name"] for r in run.card.sets if (r["role"], r["classifier"]) == ("fit", name)), None)
+    try:
+        id_scores, ood_scores = (run.scores[f"{name}/{label}/{row[kind]}"] for kind in ("id", "ood"))
+    except KeyError as error:
+        raise OodbenchError(f"{run.path.with_name(SCORES_FILE)} has no scores of {error.args[0]}") from error
+    one = Measurement(
+        run=run,
+        id=row["id"],
+        # A run gives two classifiers of one architecture names that end in their content.
+        model=name.removesuffix(f"-{classifier['content_hash'][:6]}"),
+        classifier=name,
+        detector=label,
+        ood=row["ood"],
+        group=row["group"],
+        control=any(record["label"] == label and record["paper"] == CONTROL for record in run.card.detectors),
+        repeat=Repeat(classifier["content_hash"], run.card.benchmark["seed"]),
+        settings={
+            "fit set": fit_set,
+            "fit_limit": run.card.benchmark["fit_limit"],
+            "validation_ood": tuple(run.card.benchmark["validation_ood"]),
+        },
+        id_scores=id_scores,
+        ood_scores=ood_scores,
+        id_accuracy=row["id_accuracy"],
+    )
+    counted = (len(id_scores), len(ood_scores)) == (row["n_id"], row["n_ood"])
+    if not counted or any(abs(one.metrics[metric] - row[metric]) > 1e-9 for metric in METRICS):
+        raise OodbenchError(
+            f"the scores beside {run.path} do not give the metrics on it ({label} on {row['ood']}); "
+            f"card and scores are of different runs"
+        )
+    return one

@@ -1,0 +1,98 @@
+"""The images that a detector got most wrong: which they are, and small pictures of them beside the card."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+
+from oodbench.errors import OodbenchError
+from oodbench.files import atomic_write
+from oodbench.metrics import as_scores
+
+WORST_FILE = "worst.npz"
+WORST = 8
+"""Images of each set that a detector is shown to have got most wrong."""
+
+LONGEST_SIDE = 64
+"""Pixels of a kept picture's longer side, at most."""
+
+
+class Worst(NamedTuple):
+    """Indices into the ID and the OOD set, the most wrong first; equal scores in the set's order."""
+
+    id_images: NDArray[np.int64]
+    ood_images: NDArray[np.int64]
+
+
+class Pictures(NamedTuple):
+    """Some images of a set: their (k,) indices, ascending, and uint8 pixels k×H×W×C (C is 1 or 3)."""
+
+    indices: NDArray[np.int64]
+    pixels: NDArray[np.uint8]
+
+
+def worst_images(id_scores: ArrayLike, ood_scores: ArrayLike, count: int = WORST) -> Worst:
+    """The `count` ID images of lowest score and OOD images of highest score (fewer where the set is smaller).
+
+    Raises:
+        OodbenchError: bad scores (see `metrics.as_scores`).
+    """
+    rising = np.argsort(as_scores(id_scores, "ID"), kind="stable")[:count]
+    falling = np.argsort(-as_scores(ood_scores, "OOD"), kind="stable")[:count]
+    return Worst(rising, falling)
+
+
+def indices_to_keep(pairs: Iterable[tuple[ArrayLike, ArrayLike]], count: int = WORST) -> Worst:
+    """What must be kept of an ID set and an OOD set so that the worst images of all detectors can be shown.
+
+    Args:
+        pairs: (ID scores, OOD scores) of each detector on these two sets.
+    """
+    worst = [worst_images(id_scores, ood_scores, count) for id_scores, ood_scores in pairs]
+    return Worst(*(np.unique(np.concatenate(part)) for part in zip(*worst, strict=True)))
+
+
+def shrunk(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """N×H×W×C pictures brought to at most LONGEST_SIDE pixels a side, in proportion; smaller ones stay."""
+    height, width = pixels.shape[1:3]
+    longest = max(height, width)
+    if longest <= LONGEST_SIDE:
+        return pixels
+    size = (max(1, width * LONGEST_SIDE // longest), max(1, height * LONGEST_SIDE // longest))
+    small = [np.asarray(as_image(one).resize(size, Image.Resampling.BILINEAR)) for one in pixels]
+    return np.stack(small).reshape(len(pixels), size[1], size[0], pixels.shape[3])
+
+
+def as_image(pixels: NDArray[np.uint8]) -> Image.Image:
+    """An H×W×C array as a PIL image, grey or RGB."""
+    return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+
+
+def save_pictures(pictures: Mapping[tuple[str, str], Pictures], path: Path) -> None:
+    """Write (classifier, set) → Pictures as npz, whole or not at all, shrunk."""
+    arrays: dict[str, Any] = {}
+    for key, (indices, pixels) in pictures.items():
+        arrays["/".join((*key, "indices"))] = indices
+        arrays["/".join((*key, "pixels"))] = shrunk(pixels)
+    with atomic_write(path) as temporary:
+        np.savez_compressed(temporary, **arrays)
+
+
+def load_pictures(path: Path) -> dict[str, Pictures]:
+    """Read what `save_pictures` wrote, by `classifier/set`.
+
+    Raises:
+        OodbenchError: the file is damaged or something else.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            keys = [key.removesuffix("/indices") for key in stored.files if key.endswith("/indices")]
+            return {key: Pictures(stored[f"{key}/indices"], stored[f"{key}/pixels"]) for key in keys}
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise OodbenchError(f"{path} is damaged ({error}); remove it, or run the benchmark again") from error

@@ -1,0 +1,141 @@
+"""CSV, markdown and LaTeX say the same, and what they mark is what the comparison found."""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from oodbench.metrics import METRICS
+from oodbench.report.comparison import Leaderboard, compare
+from oodbench.report.formats import escape_latex, to_csv, to_latex, to_markdown
+from oodbench.report.runs import read_run
+from oodbench.report.table import COLUMNS, leaderboard
+from tests.report.conftest import gaussian_scores, write_run
+
+Board = Callable[..., Leaderboard]
+
+CONTEST = gaussian_scores({"good": 2.0, "twin(p=1_0)": 1.9, "poor": 0.3, "random": 0.0}, seed=2)
+
+
+def read_csv(text: str) -> pd.DataFrame:
+    return pd.read_csv(io.StringIO(text))
+
+
+def several(tmp_path: Path, count: int, **options: bool) -> Leaderboard:
+    paths = [
+        write_run(tmp_path / str(n), gaussian_scores({"a": 1 + n / 9}, seed=n), content=f"{n:02d}" * 32)
+        for n in range(count)
+    ]
+    return compare([read_run(path) for path in paths], **options)
+
+
+def test_csv_begins_with_the_columns_of_a_run(board: Board, tmp_path: Path) -> None:
+    made = board(CONTEST)
+    table = read_csv(to_csv(made))
+    assert tuple(table.columns[: len(COLUMNS)]) == COLUMNS
+    pd.testing.assert_frame_equal(table[list(COLUMNS)], leaderboard(made.runs[0].card), check_dtype=False)
+
+
+def test_csv_has_every_digit_and_the_standings(board: Board) -> None:
+    made = board(CONTEST)
+    table = read_csv(to_csv(made))
+    for (_, line), row in zip(table.iterrows(), made.rows, strict=True):
+        assert line["auroc"] == row.metrics["auroc"].value and line["prevalence"] == row.prevalence
+        assert (line["standing"] if isinstance(line["standing"], str) else "") == row.standing
+        assert line["control"] == row.first.control
+    assert table["auroc_spread"].isna().all() and "auroc_low" not in table
+
+
+def test_csv_has_the_ends_of_intervals(board: Board) -> None:
+    table = read_csv(to_csv(board(CONTEST, intervals=True)))
+    for name in ("auroc", "fpr_at_95_id_recall", "fpr_at_95_ood_recall"):
+        assert (table[f"{name}_low"] <= table[name]).all() and (table[name] <= table[f"{name}_high"]).all()
+
+
+def test_csv_group_rows_follow_the_sets_and_name_none(board: Board) -> None:
+    table = read_csv(to_csv(board(CONTEST, grouped=True, groups={"near": "near"})))
+    means = table["ood"].isna()
+    assert not means.iloc[:8].any() and means.iloc[8:].all() and len(table) == 8 + 3 * 4
+    assert list(table[means]["group"].unique()) == ["near", "far", "all"]
+    whole = pd.read_csv(io.StringIO(to_csv(board(CONTEST, grouped=True))), dtype=str)
+    assert set(whole["n_id"].dropna()) == {"120"} and set(whole["runs"]) == {"1"}
+
+
+def test_csv_spread_of_several_runs(tmp_path: Path) -> None:
+    table = read_csv(to_csv(several(tmp_path, 3)))
+    assert (table["runs"] == 3).all() and (table[[f"{name}_spread" for name in METRICS]] > 0).all(axis=None)
+
+
+def test_markdown_marks_the_best_and_the_tied(board: Board) -> None:
+    made = board(CONTEST)
+    text = to_markdown(made)
+    overview = text[text.index("### AUROC") : text.index("### FPR@95 at 95 % ID")]
+    cells = {line.split("|")[1].strip(): line.split("|")[2].strip() for line in overview.splitlines() if "|" in line}
+    near = {row.first.detector: row for row in made.rows if row.first.ood == "near"}
+    shown = {name: f"{100 * row.metrics['auroc'].value:.1f}" for name, row in near.items()}
+    assert cells["good"] == f"**{shown['good']}**"
+    assert cells["twin(p=1_0)"] == f"{shown['twin(p=1_0)']} ≈"
+    assert cells["poor"] == shown["poor"]
+    assert cells["random (control)"] == shown["random"]
+
+
+def test_markdown_shows_what_a_figure_depends_on(board: Board) -> None:
+    text = to_markdown(board(CONTEST, accuracy=0.8125))
+    assert "ID accuracy 81.25 % on 120 images; runs: 1 (classifier a1a1a1, seed 0)" in text
+    assert "near 90 (42.9 %)" in text and "n OOD" in text and "prevalence" in text
+    assert "FPR@95 at 95 % ID recall" in text and "FPR@95 at 95 % OOD recall" in text
+    assert "average rank" in text and "mean of" not in text and "±" not in text and "[ ]" not in text
+    assert "mean of all sets" in to_markdown(board(CONTEST, grouped=True, groups={"near": "near"}))
+
+
+def test_markdown_interval_and_spread(tmp_path: Path) -> None:
+    text = to_markdown(several(tmp_path, 2, intervals=True))
+    assert re.search(r"\*\*\d\d\.\d ± \d\.\d \[\d\d\.\d, \d\d\.\d\]\*\*", text)
+    assert "what other trainings would change" in text and "what other images of the same sets would change" in text
+
+
+def test_a_detector_without_a_set_has_a_dash_there(board: Board) -> None:
+    scores = {key: values for key, values in CONTEST.items() if key != ("poor", "far")}
+    text = to_markdown(board(scores, grouped=True, groups={"near": "near"}))
+    (line,) = [line for line in text[: text.index("### FPR")].splitlines() if line.startswith("| poor")]
+    assert [cell.strip() for cell in line.split("|")[3:-1]] == ["–", line.split("|")[4].strip(), "–", "–", "–"]
+
+
+@pytest.mark.parametrize("text", ["a_b", "50 %", "R&D", "#1", "$x$", "{a}", "x^2", "~/x", "a\\b", "≈ ± – · ×"])
+def test_escaped_latex_has_no_bare_special(text: str) -> None:
+    escaped = escape_latex(text)
+    bare = re.sub(r"\\[&%$#_{}]|\\text\w+\{\}|\$\\\w+\$", "", escaped)
+    assert not re.search(r"[&%$#_{}~^\\≈±–·×]", bare), escaped
+
+
+def test_latex_tables_are_complete(board: Board) -> None:
+    text = to_latex(board(CONTEST, grouped=True, groups={"near": "near"}))
+    begun, ended = re.findall(r"\\begin{(\w+)}", text), re.findall(r"\\end{(\w+)}", text)
+    assert sorted(begun) == sorted(ended) == ["table"] * 3 + ["tabular"] * 3
+    for tabular in re.findall(r"\\begin{tabular}{(l?r*)}(.*?)\\end{tabular}", text, re.S):
+        columns, body = tabular
+        lines = [line for line in body.splitlines() if line.endswith(r"\\")]
+        assert len(lines) == 5 and all(len(re.split(r"(?<!\\)&", line)) == len(columns) for line in lines)
+    assert re.search(r"good & \\textbf{\d\d\.\d}", text) and r"twin(p=1\_0) & " in text and r"\,$\approx$" in text
+    assert len(set(re.findall(r"\\label{.*?}", text))) == 3
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="pdflatex is not on this machine (texlive-latex-recommended)")
+def test_latex_compiles(tmp_path: Path, board: Board) -> None:
+    scores = {(f"{d}_{{%#&$^~\\", name): values for (d, name), values in CONTEST.items()}
+    (tmp_path / "tables.tex").write_text(to_latex(board(scores, intervals=True, grouped=True)), encoding="utf-8")
+    (tmp_path / "paper.tex").write_text(
+        r"\documentclass{article}\usepackage{booktabs,graphicx}\begin{document}\input{tables.tex}\end{document}"
+    )
+    ended = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"], cwd=tmp_path, capture_output=True
+    )
+    assert ended.returncode == 0, ended.stdout.decode(errors="replace")[-2000:]
+    assert b"Overfull" not in ended.stdout and (tmp_path / "paper.pdf").is_file()
