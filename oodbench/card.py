@@ -85,4 +85,4 @@ def save_scores(scores: Mapping[tuple[str, str, str], np.ndarray], path: Path) -
 def load_scores(path: Path) -> dict[tuple[str, str, str], np.ndarray]:
     """Read what `save_scores` wrote."""
     with np.load(path, allow_pickle=False) as stored:
-        return {(*key.split("/", 2),): stored[key] for key in stored.files}
+        return {(*key.rsplit("/", 2),): stored[key] for key in stored.files}

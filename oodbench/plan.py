@@ -22,7 +22,7 @@ from oodbench.files import cache_folder
 from oodbench.models.catalogue import MODELS, find_model
 from oodbench.models.load import default_model, load_classifier
 from oodbench.progress import Reporter
-from oodbench.training import default_settings, train
+from oodbench.training import EpochReport, default_settings, train
 
 
 @dataclass(frozen=True)
@@ -188,10 +188,20 @@ def obtain_classifier(
             settings=settings,
             checkpoint=checkpoint,
             device=device,
+            progress=lambda report: _say_epoch(reporter, report),
         )
     # Loaded also when it was trained just now, so that both runs score the very same classifier.
     loaded = load_classifier(str(checkpoint), num_classes=id_set.num_classes, image_shape=id_set.image_shape)
     return loaded.to(device)
+
+
+def _say_epoch(reporter: Reporter, report: EpochReport) -> None:
+    # A line an epoch is progress where epochs take long, and noise where they take no time; the last says how it went.
+    if report.seconds > 5 or report.epoch == report.epochs:
+        reporter.say(
+            f"classifier: epoch {report.epoch} of {report.epochs}, accuracy {100 * report.accuracy:.2f} % on the ID "
+            f"test images, which decide nothing"
+        )
 
 
 def distinct_names(classifiers: Sequence[Classifier]) -> list[Classifier]:

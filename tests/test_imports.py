@@ -24,6 +24,10 @@ LAYERS = (
     {"plan"},
     {"report"},
     {"harness"},
+    {"check"},
+    {"pytest_plugin"},
+    {"check"},
+    {"pytest_plugin"},
     {"cli"},
     {"__main__", "__init__"},
 )

@@ -1,0 +1,78 @@
+"""The README says what is true: its output, its commands, its options and its Python."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from rich.console import Console
+
+from oodbench.card import Card
+from oodbench.cli.run import command
+from oodbench.data.catalogue import DATASETS, GROUPS
+from oodbench.report.table import terminal_tables
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+    return [text for of, text in fenced if of == language]
+
+
+def test_the_output_shown_is_that_of_the_committed_run() -> None:
+    printed = io.StringIO()
+    console = Console(file=printed, width=80, highlight=False)
+    for table in terminal_tables(Card.load(ROOT / "results/digits/card.json"), 80):
+        console.print(table)
+    lines = [line.rstrip() for line in printed.getvalue().splitlines()]
+    shown = [line.rstrip() for line in blocks("")[0].splitlines()]
+    assert shown == lines
+
+
+def test_ci_runs_the_test_command() -> None:
+    setup, test = blocks("sh")[:2]
+    assert "oodbench run" in setup
+    assert test.strip() in (ROOT / ".ci/run").read_text(encoding="utf-8").splitlines()
+
+
+def test_every_option_in_the_readme_exists() -> None:
+    known = {option for parameter in command.params for option in parameter.opts}
+    text = README.replace("train --id NAME --model NAME", "")
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
+    assert named and not named - known
+
+
+def test_every_set_named_for_id_and_ood_exists() -> None:
+    row = next(line for line in README.splitlines() if line.startswith("| `--id`"))
+    for name in re.findall(r"`([a-z0-9-]+)`", row.split("|")[2]):
+        assert DATASETS[name].num_classes is not None
+    row = next(line for line in README.splitlines() if line.startswith("| `--ood`"))
+    assert set(re.findall(r"`([a-z0-9-]+)`", row.split("|")[2])) == set(GROUPS)
+
+
+def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    draw = np.random.default_rng(0)
+    for name, count in (("my_train", 60), ("my_test", 30)):
+        images = draw.integers(0, 256, (count, 32, 32, 3)).astype(np.uint8)
+        np.savez(tmp_path / f"{name}.npz", images=images, labels=np.arange(count) % 10)
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3, stride=4), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(4 * 8 * 8, 10)
+    )
+    (example,) = blocks("python")
+    names: dict[str, object] = {"network": network}
+    exec(example, names)
+    table = names["result"].table  # type: ignore[attr-defined]
+    assert isinstance(table, pd.DataFrame) and set(table.detector) == {"smood", "odin", "oodl"}
+
+
+def test_files_that_the_readme_links_to_are_there() -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / target).exists(), target
