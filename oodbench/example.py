@@ -67,6 +67,7 @@ def make_example(
     width: int = 12,
     precision: torch.dtype = torch.float32,
     head_factor: float = 1.0,
+    device: torch.device | str = "cpu",
 ) -> Example:
     """The example, always the same one.
 
@@ -74,6 +75,7 @@ def make_example(
         width: channels of the first layer; the penultimate features have twice as many.
         precision: float32 or float64 weights.
         head_factor: what the logits are multiplied by.
+        device: where the classifier is; images stay on the CPU.
     """
     classifier = _classifier(num_classes, width)
     classifier.module.load_state_dict(_trained(num_classes, width))
@@ -82,7 +84,7 @@ def make_example(
     with torch.no_grad():
         head.weight.mul_(head_factor)
         head.bias.mul_(head_factor)
-    classifier.module.to(precision)
+    classifier.module.to(device, precision)
     return Example(
         classifier,
         *_gratings(num_classes, FIT_COUNT, seed=0),

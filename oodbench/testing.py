@@ -31,24 +31,25 @@ EASY_AUROC = 0.8
 Check = Callable[[Detector, Example], None]
 
 
-def check_detector(detector: Detector | type[Detector]) -> None:
+def check_detector(detector: Detector | type[Detector], device: torch.device | str = "cpu") -> None:
     """Check every property that a detector must have; takes seconds.
 
     Args:
         detector: an instance, whose hyper-parameters are kept, or a class, for the defaults.
+        device: where the network is, and so what detectors are given.
 
     Raises:
         AssertionError: the first property that does not hold: which detector, which check, what was seen.
     """
     for check in CHECKS:
-        run_check(check, detector)
+        run_check(check, detector, device)
 
 
-def run_check(check: Check, detector: Detector | type[Detector]) -> None:
+def run_check(check: Check, detector: Detector | type[Detector], device: torch.device | str = "cpu") -> None:
     """One of `CHECKS` on a fresh example; whatever goes wrong is an AssertionError that names the check."""
     name = detector.__name__ if isinstance(detector, type) else label(detector)
     try:
-        check(detector() if isinstance(detector, type) else replace(detector), make_example())
+        check(detector() if isinstance(detector, type) else replace(detector), make_example(device=device))
     except Exception as error:
         kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
         raise AssertionError(f"{name} fails {check.__name__}: {kind}{error}") from error
@@ -140,7 +141,7 @@ def check_determinism(detector: Detector, example: Example) -> None:
 def check_batches(detector: Detector, example: Example) -> None:
     """An image's score is the same in a batch of 1, 7, 64 or all, and in any order of the images."""
     # In float64, where rounding in the network's own batched kernels does not show.
-    example = make_example(precision=torch.float64)
+    example = make_example(precision=torch.float64, device=example.classifier.device)
     _fit(detector, example)
     images = example.all_images
     whole = _scores(detector, example, images, batch_size=len(images))
@@ -207,7 +208,7 @@ def check_other_width(detector: Detector, example: Example) -> None:
     """A detector fitted on one classifier refuses the outputs of one of other widths, in words."""
     if detector.learns():
         _fit(detector, example)
-        other = make_example(num_classes=5, width=16)
+        other = make_example(num_classes=5, width=16, device=example.classifier.device)
         try:
             _scores(detector, other, other.id_images)
         except OodbenchError:
@@ -220,7 +221,8 @@ def check_extreme_logits(detector: Detector, example: Example) -> None:
     _fit(detector, example)
     largest = float(_logits(example).abs().max())
     for factor in (1e4 / largest, -1e4 / largest, 0.0):
-        found = _scores(detector, make_example(head_factor=factor), example.all_images)
+        scaled = make_example(head_factor=factor, device=example.classifier.device)
+        found = _scores(detector, scaled, example.all_images)
         assert found.isfinite().all(), f"logits times {factor:.0f} give {found[~found.isfinite()][0]}"
 
 
@@ -267,7 +269,7 @@ def _scores(detector: Detector, example: Example, images: Tensor, batch_size: in
 
 def _logits(example: Example) -> Tensor:
     with example.classifier.inference(), torch.no_grad():
-        return example.classifier(example.id_images / 255).flatten()
+        return example.classifier(example.id_images.to(example.classifier.device) / 255).flatten()
 
 
 def _values(facts: ParameterFacts, example: Example) -> tuple[Any, ...]:

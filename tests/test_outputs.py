@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from oodbench.classifier import PENULTIMATE, Classifier
 from oodbench.errors import OodbenchError
 from oodbench.example import Example, make_example
+from oodbench.models.catalogue import build as build_model
 from oodbench.outputs import ALL_LAYERS, LiveOutputs, Needs, Outputs, PassCount, passes, pooled
 from tests.threads import one_thread as one_thread
 
@@ -105,6 +106,23 @@ def test_any_batch_size_gives_the_same(example: Example, batch_size: int) -> Non
         torch.testing.assert_close(joined.tensors()[name], tensor, rtol=1e-6, atol=1e-6)
     gradients = torch.cat([part.input_gradient(1000.0) for part in parts])
     torch.testing.assert_close(gradients, whole.input_gradient(1000.0), rtol=1e-4, atol=1e-9)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_a_real_network_rounds_alike_in_any_batch(batch_size: int) -> None:
+    # Without `SMALLEST_PASS` the logits of a trained ResNet-20 differ by 1e-5 between batches of 1 and of 16.
+    torch.manual_seed(0)
+    resnet = Classifier(build_model("resnet20", 10, (3, 32, 32)), num_classes=10, image_shape=(3, 32, 32))
+    resnet.module(torch.rand(32, 3, 32, 32))  # batch norm sees data
+    images = torch.randint(0, 256, (16, 3, 32, 32), dtype=torch.uint8)
+    whole, *parts = (
+        [(live.logits, live.input_gradient(1000.0)) for live in passes(resnet, batches, Needs(input_gradient=True))]
+        for batches in (((images, None),), [(batch, None) for batch in images.split(batch_size)][:2])
+    )
+    for index in (0, 1):
+        found = torch.cat([part[index] for part in parts[0]])
+        expected = whole[0][index][: len(found)]
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-8 * float(expected.abs().max()))
 
 
 def test_counts_what_enters_and_computes_nothing_twice(example: Example) -> None:

@@ -22,7 +22,9 @@ class MaxLogit(Detector):
 class Energy(Detector):
     """Negative free energy, Liu et al. 2020 (arXiv 2010.03759), eq. 4: T·logsumexp(z/T)."""
 
-    temperature: float = parameter(1.0, "temperature T of the logits", low=1e-6, grid=(0.5, 1.0, 2.0, 5.0, 10.0, 100.0))
+    temperature: float = parameter(
+        1.0, "temperature T of the logits", low=1e-6, high=1e9, grid=(0.5, 1.0, 2.0, 5.0, 10.0, 100.0)
+    )
 
     def score(self, outputs: Outputs) -> Tensor:
         return self.temperature * (outputs.logits.double() / self.temperature).logsumexp(dim=1)

@@ -20,7 +20,9 @@ class Odin(Detector):
     no pass, and with T = 1 too it is `smood`.
     """
 
-    temperature: float = parameter(1000.0, "temperature T of the softmax", low=1e-6, grid=(1.0, 10.0, 100.0, 1000.0))
+    temperature: float = parameter(
+        1000.0, "temperature T of the softmax", low=1e-6, high=1e9, grid=(1.0, 10.0, 100.0, 1000.0)
+    )
     epsilon: float = parameter(
         0.0014,
         "ε, how far pixels in [0, 1] move; 0 is temperature alone",
