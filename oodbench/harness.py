@@ -24,7 +24,7 @@ from oodbench.classifier import Classifier
 from oodbench.data.imageset import ImageSet
 from oodbench.data.load import make_proxy
 from oodbench.data.loader import batches
-from oodbench.data.matching import describe_match
+from oodbench.data.matching import ImageShape, describe_match, match
 from oodbench.detectors.base import Detector
 from oodbench.detectors.catalogue import find
 from oodbench.detectors.spec import parse_spec
@@ -33,6 +33,7 @@ from oodbench.metrics import accuracy, evaluate
 from oodbench.outputs import LiveOutputs, Needs, Outputs, PassCount, passes
 from oodbench.plan import Machine, Plan, make_plan
 from oodbench.progress import Reporter
+from oodbench.report.worst import WORST_FILE, Pictures, indices_to_keep, save_pictures
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,6 +48,8 @@ class Result:
 
     card: Card
     scores: Scores
+    pictures: dict[tuple[str, str], Pictures] = field(default_factory=dict)
+    """(classifier, set) → the images that some detector got most wrong, as the classifier takes them."""
 
     @property
     def table(self) -> pd.DataFrame:
@@ -56,14 +59,16 @@ class Result:
         return leaderboard(self.card)
 
     def save(self, folder: Path) -> list[Path]:
-        """Write leaderboard.csv, leaderboard.md, card.json and scores.npz; returns their paths."""
+        """Write leaderboard.csv, leaderboard.md, card.json, scores.npz and worst.npz; returns their paths."""
         from oodbench.report.table import save_csv, save_markdown
 
-        paths = [Path(folder) / name for name in ("leaderboard.csv", "leaderboard.md", "card.json", "scores.npz")]
+        names = ("leaderboard.csv", "leaderboard.md", "card.json", "scores.npz", WORST_FILE)
+        paths = [Path(folder) / name for name in names]
         save_csv(self.card, paths[0])
         save_markdown(self.card, paths[1])
         self.card.save(paths[2])
         save_scores(self.scores, paths[3])
+        save_pictures(self.pictures, paths[4])
         return paths
 
 
@@ -89,7 +94,11 @@ def run(
     for note in plan.notes:
         reporter.say(note)
     measured = [_Measurement(plan, classifier, reporter).measure() for classifier in plan.classifiers]
-    return Result(_card(plan, measured), {key: scores for one in measured for key, scores in one.scores.items()})
+    return Result(
+        _card(plan, measured),
+        {key: scores for one in measured for key, scores in one.scores.items()},
+        {key: pictures for one in measured for key, pictures in one.pictures.items()},
+    )
 
 
 @dataclass
@@ -100,6 +109,7 @@ class _Measurement:
     classifier: Classifier
     reporter: Reporter
     scores: Scores = field(default_factory=dict)
+    pictures: dict[tuple[str, str], Pictures] = field(default_factory=dict)
     metrics: list[dict[str, Any]] = field(default_factory=list)
     sets: list[dict[str, Any]] = field(default_factory=list)
     learned: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -116,6 +126,7 @@ class _Measurement:
         for images in ood_sets:
             self._score(images, "OOD")
             self.metrics += [self._row(label, images) for label in self.plan.detectors]
+        self._keep_worst(id_set.test, ood_sets)
         return self
 
     def _fit(self) -> None:
@@ -153,6 +164,20 @@ class _Measurement:
         for label, parts in scores.items():
             self.scores[self.classifier.name, label, images.name] = np.concatenate(parts)
         return np.concatenate(predictions)
+
+    def _keep_worst(self, id_test: ImageSet, ood_sets: Sequence[ImageSet]) -> None:
+        """Keep the pixels of the few images that each detector got most wrong, for reports to show."""
+        name, shape = self.classifier.name, self.classifier.image_shape
+        wrong_id: set[int] = set()
+        for images in ood_sets:
+            pairs = [
+                (self.scores[name, label, id_test.name], self.scores[name, label, images.name])
+                for label in self.plan.detectors
+            ]
+            kept = indices_to_keep(pairs)
+            wrong_id |= set(kept.id_images.tolist())
+            self.pictures[name, images.name] = _pictures(images, kept.ood_images, shape)
+        self.pictures[name, id_test.name] = _pictures(id_test, np.array(sorted(wrong_id)), shape)
 
     def _passes(self, images: ImageSet, role: str, needs: Needs) -> Iterator[LiveOutputs]:
         machine, shape = self.plan.machine, self.classifier.image_shape
@@ -220,6 +245,11 @@ def _checked(scores: Tensor, count: int, label: str, set_name: str, offset: int)
             f"a score must be finite"
         )
     return array
+
+
+def _pictures(images: ImageSet, indices: np.ndarray, shape: ImageShape) -> Pictures:
+    matched = match(images.subset(indices, "").read(0, len(indices)), shape)
+    return Pictures(indices, matched.permute(0, 2, 3, 1).numpy())
 
 
 def _set_record(images: ImageSet, role: str, classifier: Classifier) -> dict[str, Any]:

@@ -141,7 +141,8 @@ def test_results_are_read_back_as_written(
 ) -> None:
     result = run(benchmark(image_files), [small_classifier])
     paths = result.save(tmp_path / "out")
-    assert sorted(path.name for path in paths) == ["card.json", "leaderboard.csv", "leaderboard.md", "scores.npz"]
+    names = ["card.json", "leaderboard.csv", "leaderboard.md", "scores.npz", "worst.npz"]
+    assert sorted(path.name for path in paths) == names
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(path.name for path in paths)
     assert Card.load(tmp_path / "out" / "card.json") == result.card
     stored = load_scores(tmp_path / "out" / "scores.npz")
