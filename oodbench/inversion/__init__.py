@@ -1,0 +1,4 @@
+"""Network inversion: a generator that makes, for every class, images that a frozen classifier puts there.
+
+`invert` trains one, `generate` draws from it, `ablate` and `sweep` compare ways of training, `pictures` shows them.
+"""
