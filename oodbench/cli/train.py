@@ -28,8 +28,8 @@ def command(
 ) -> None:
     """Train a classifier on an ID set, showing its accuracy on the test split after each epoch.
 
-    The checkpoint is written after each epoch; the same command goes on where an interrupted one stopped. The last
-    epoch is kept: the test split decides nothing. What is not given has a default for the set and the architecture.
+    The same command goes on where an interrupted one stopped (from CHECKPOINT.resume, written after each epoch). The
+    last epoch is kept: the test split decides nothing. What is not given has a default for the set and architecture.
     """
     from dataclasses import replace
 
