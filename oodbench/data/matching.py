@@ -11,8 +11,8 @@ from oodbench.data.imageset import Images
 
 ImageShape = tuple[int, int, int]
 
-# ITU-R 601 luminance.
-LUMINANCE = (0.299, 0.587, 0.114)
+# ITU-R 601 luminance, in thousandths.
+LUMINANCE = (299, 587, 114)
 
 
 def match(images: Images, shape: ImageShape) -> Tensor:
@@ -23,12 +23,15 @@ def match(images: Images, shape: ImageShape) -> Tensor:
     tensor = torch.from_numpy(np.ascontiguousarray(images))
     tensor = tensor[:, None] if tensor.dim() == 3 else tensor.permute(0, 3, 1, 2)
     if tensor.shape[2:] != shape[1:]:
-        tensor = tvf.resize(tensor, list(shape[1:]), antialias=True)
+        # In float64 and rounded here: torch's own uint8 resize rounds differently from processor to processor.
+        resized = tvf.resize(tensor.to(torch.float64), list(shape[1:]), antialias=True)
+        tensor = resized.round().clamp(0, 255).to(torch.uint8)
     if tensor.shape[1] == 1 and shape[0] == 3:
         return tensor.repeat(1, 3, 1, 1)
     if tensor.shape[1] == 3 and shape[0] == 1:
-        weights = torch.tensor(LUMINANCE).view(1, 3, 1, 1)
-        return (tensor * weights).sum(dim=1, keepdim=True).round().to(torch.uint8)
+        weights = torch.tensor(LUMINANCE, dtype=torch.int32).view(1, 3, 1, 1)
+        # In whole numbers, with halves rounded up: the same on every processor.
+        return ((tensor * weights).sum(dim=1, keepdim=True) + 500).div(1000, rounding_mode="floor").to(torch.uint8)
     return tensor.contiguous()
 
 
