@@ -13,6 +13,7 @@ from oodbench.errors import OodbenchError
 COMMANDS = {
     "run": "Fit and score detectors on a classifier, write the leaderboard.",
     "report": "Make a leaderboard of runs: markdown, CSV, HTML, LaTeX.",
+    "check": "Compare a run with a stored baseline, score by score.",
     "list": "Show the detectors, data sets, models and benchmarks there are.",
     "train": "Train a classifier on an ID set.",
     "fetch": "Download data sets.",

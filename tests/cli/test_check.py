@@ -1,0 +1,138 @@
+"""`oodbench check` as a user meets it: what it prints, what it writes, and how it ends."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from oodbench import Benchmark, Machine, run
+from oodbench.check import load_baseline, save_baseline
+from oodbench.detectors.logits import Energy
+from tests.cli.conftest import Ended
+
+Command = Callable[..., Ended]
+
+CHECKPOINT = Path(__file__).parents[2] / "results" / "baselines" / "digits-cnn8.safetensors"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small batches are slower on several threads, by far on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a checkpoint, a baseline, the run that it was made of, and a run with another seed."""
+    folder = tmp_path_factory.mktemp("runs")
+    shutil.copy(CHECKPOINT, folder / "mine.safetensors")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for name, seed in (("same", 0), ("other", 1)):
+            work = Benchmark(
+                models=("mine.safetensors",), ood=("uniform",), detectors=("smood", "energy"), limit=40, seed=seed
+            )
+            run(work, machine=Machine(device="cpu")).save(folder / name)
+            if name == "same":
+                save_baseline(run(work, machine=Machine(device="cpu")), folder / "mine.npz")
+    return folder
+
+
+def test_a_rerun_ends_with_0_wherever_it_is_started(
+    oodbench: Command, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = shutil.copytree(runs, tmp_path / "elsewhere")
+    monkeypatch.chdir(tmp_path)
+    for spelled in ([], ["--rerun"]):
+        ended = oodbench("check", "--baseline", moved / "mine.npz", "--device", "cpu", "--batch-size", "7", *spelled)
+        assert ended.code == 0, ended.out + ended.err
+        assert ended.out.startswith("no drift") and "4 × scores compared" in ended.out
+
+
+def test_a_drifted_rerun_ends_with_1_and_names_it(
+    oodbench: Command, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = Energy.score
+    monkeypatch.setattr(Energy, "score", lambda self, outputs: honest(self, outputs) + 1)
+    before = (runs / "mine.npz").read_bytes()
+    ended = oodbench("check", "--baseline", runs / "mine.npz", "--device", "cpu")
+    assert ended.code == 1
+    assert ended.out.startswith("drift: ")
+    for expected in ("cnn8/energy/digits", "cnn8/energy/uniform", "+1, ", "40 of 40 moved"):
+        assert expected in ended.out
+    assert "smood" not in ended.out
+    assert (runs / "mine.npz").read_bytes() == before
+
+
+@pytest.mark.parametrize("what", ["", "card.json"])
+def test_a_saved_run_is_compared(oodbench: Command, runs: Path, what: str) -> None:
+    assert oodbench("check", "--baseline", runs / "mine.npz", "--against", runs / "same" / what).code == 0
+    ended = oodbench("check", "--baseline", runs / "mine.npz", "--against", runs / "other" / what)
+    assert ended.code == 1
+    assert "set uniform (OOD) of cnn8" in ended.out and "content hash" in ended.out
+
+
+def test_update_shows_the_difference_and_writes(oodbench: Command, runs: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(runs, tmp_path / "copy")
+    baseline = folder / "mine.npz"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        ended = oodbench("check", "--baseline", baseline, "--against", "other", "--update")
+    assert ended.code == 0, ended.err
+    assert ended.out.startswith("drift: ") and f"wrote {baseline}" in ended.out
+    assert load_baseline(baseline).card.benchmark["seed"] == 1
+    assert oodbench("check", "--baseline", baseline, "--against", folder / "other").code == 0
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def test_update_of_a_rerun_keeps_its_paths(oodbench: Command, runs: Path, tmp_path: Path) -> None:
+    baseline = shutil.copytree(runs, tmp_path / "copy") / "mine.npz"
+    ended = oodbench("check", "--baseline", baseline, "--device", "cpu", "--update")
+    assert ended.code == 0 and ended.out.startswith("no drift"), ended.out + ended.err
+    again, before = load_baseline(baseline), load_baseline(runs / "mine.npz")
+    assert again.card.benchmark == before.card.benchmark
+    for key, scores in before.scores.items():
+        np.testing.assert_array_equal(again.scores[key], scores)
+
+
+def test_update_makes_a_first_baseline_of_a_run(
+    oodbench: Command, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(runs)
+    ended = oodbench("check", "--baseline", tmp_path / "deep" / "new.npz", "--against", "same", "--update")
+    assert ended.code == 0 and "no baseline to compare with" in ended.out, ended.err
+    assert oodbench("check", "--baseline", tmp_path / "deep" / "new.npz", "--device", "cpu").code == 0
+
+
+MISUSE = {
+    "no baseline named": ([], "--baseline"),
+    "no such baseline": (["--baseline", "nowhere.npz"], "there is no baseline nowhere.npz"),
+    "nothing to rerun": (["--baseline", "nowhere.npz", "--update"], "there is no baseline nowhere.npz"),
+    "not a baseline": (["--baseline", "same/scores.npz"], "is not a baseline"),
+    "no such run": (["--baseline", "mine.npz", "--against", "nowhere"], "the check compares scores"),
+    "both": (["--baseline", "mine.npz", "--against", "same", "--rerun"], "--rerun has no meaning"),
+    "useless option": (["--baseline", "mine.npz", "--against", "same", "--batch-size", "3"], "--batch-size has no"),
+    "no such device": (["--baseline", "mine.npz", "--device", "tpu"], "there is no device"),
+    "checkpoint gone": (["--baseline", "gone/mine.npz"], "there is no checkpoint file"),
+    "unwritable": (["--baseline", "mine.npz/new.npz", "--against", "same", "--update"], "cannot write into"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISUSE.values(), ids=MISUSE.keys())
+def test_misuse_ends_with_2_in_words(
+    oodbench: Command, runs: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    monkeypatch.chdir(runs)
+    (runs / "gone").mkdir(exist_ok=True)
+    shutil.copy("mine.npz", "gone/mine.npz")
+    ended = oodbench("check", *arguments)
+    assert ended.code == 2
+    assert message in ended.err and "Traceback" not in ended.err
