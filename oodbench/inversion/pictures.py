@@ -139,7 +139,7 @@ def save_sweeps(table: pd.DataFrame, folder: Path, chosen: Mapping[str, Any]) ->
 def _save_sweep(parameter: str, runs: pd.DataFrame, path: Path, chosen: Any) -> None:
     values = list(dict.fromkeys(runs["value"]))
     document = DOCUMENT_SETTINGS.get(parameter, ())
-    note = f"  (source document: {', '.join(f'{value:g}' for value in document)})" if document else ""
+    note = f"\n(source document: {', '.join(f'{value:g}' for value in document)})" if document else ""
     figure = _figure(max(7.5, 2 * len(values)), 3.8)
     axes = figure.subplots(1, 2)
     # Values are set side by side: they are often spaced by factors, and may be 0 or words.
