@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import re
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from rich.console import Console
 
 from oodbench.card import Card
-from oodbench.cli.run import command
+from oodbench.cli import COMMANDS
 from oodbench.data.catalogue import DATASETS, GROUPS
 from oodbench.report.table import terminal_tables
 
@@ -42,11 +43,28 @@ def test_ci_runs_the_test_command() -> None:
     assert test.strip() in (ROOT / ".ci/run").read_text(encoding="utf-8").splitlines()
 
 
+def options_of(name: str) -> set[str]:
+    command = importlib.import_module(f"oodbench.cli.{name}").command
+    return {option for parameter in command.params for option in parameter.opts}
+
+
+def options_in(text: str) -> set[str]:
+    return set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
+
+
+def test_every_option_of_a_command_in_the_readme_exists() -> None:
+    """In code, as in `oodbench run --id …`, options are those of the command before them."""
+    found = re.findall(rf"oodbench ({'|'.join(COMMANDS)})\b([^`\n]*)", README)
+    assert {"run", "invert"} <= {name for name, _ in found}
+    for name, rest in found:
+        assert options_in(rest) <= options_of(name), f"oodbench {name}{rest}"
+
+
 def test_every_option_in_the_readme_exists() -> None:
-    known = {option for parameter in command.params for option in parameter.opts}
-    text = README.replace("train --id NAME --model NAME", "")
-    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
-    assert named and not named - known
+    """The table's are those of `run`; in sentences, of some command."""
+    rows = [line for line in README.splitlines() if line.startswith("| `--")]
+    assert rows and options_in("".join(row.split("|")[1] for row in rows)) <= options_of("run")
+    assert options_in(README) <= set().union(*map(options_of, COMMANDS))
 
 
 def test_every_set_named_for_id_and_ood_exists() -> None:

@@ -16,6 +16,7 @@ COMMANDS = {
     "check": "Compare a run with a stored baseline, score by score.",
     "list": "Show the detectors, data sets, models and benchmarks there are.",
     "train": "Train a classifier on an ID set.",
+    "invert": "Make images that a classifier puts into its classes (network inversion).",
     "fetch": "Download data sets.",
     "doctor": "Show versions, device, data and caches of this machine.",
 }

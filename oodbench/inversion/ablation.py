@@ -121,6 +121,12 @@ def features_of(classifier: Classifier, images: Tensor) -> Tensor:
         return torch.cat([passes(part.to(classifier.device))[1].cpu() for part in images.split(CHUNK)])
 
 
+def diversity_of(classifier: Classifier, inversion: Inversion, real_features: Tensor) -> Diversity:
+    """The diversity of GENERATED images, against real images' features (M×D)."""
+    generated = generate(inversion.generator, GENERATED, inversion.settings.seed)
+    return diversity(features_of(classifier, generated.images), generated.targets.cpu(), real_features.cpu())
+
+
 def epochs_to(accuracy: float, curve: Iterable[float]) -> float:
     """The first epoch, counted from 1, whose inversion accuracy is at least `accuracy`; nan if none is."""
     reached = (number for number, value in enumerate(curve, start=1) if value >= accuracy)
@@ -142,9 +148,7 @@ def _study(
     for labels, settings in reporter.track(runs, "inversions", len(runs)):
         if settings not in done:
             inversion = invert(classifier, settings, device, Reporter())
-            generated = generate(inversion.generator, GENERATED, settings.seed)
-            features = features_of(classifier, generated.images)
-            done[settings] = inversion, diversity(features, generated.targets.cpu(), real_features.cpu())
+            done[settings] = inversion, diversity_of(classifier, inversion, real_features)
         rows.append(labels | _summary(*done[settings]))
         curves.append(done[settings][0].curves().assign(**labels))
         reporter.say(

@@ -7,18 +7,14 @@ Network Inversion and Its Applications (arXiv 2411.17777); one-hot: arXiv 2503.2
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from oodbench.data.seeding import set_generator
-from oodbench.errors import OodbenchError, unknown_name
-
-Conditioning = Literal["vector", "matrix", "vector-matrix", "one-hot"]
-
-CONDITIONINGS: tuple[Conditioning, ...] = get_args(Conditioning)
+from oodbench.errors import OodbenchError
+from oodbench.inversion.settings import Conditioning, check_conditioning
 
 HAS_VECTOR = frozenset({"vector", "vector-matrix", "one-hot"})
 HAS_MATRIX = frozenset({"matrix", "vector-matrix"})
@@ -44,12 +40,6 @@ class Conditions:
     def distribution(self, num_classes: int) -> Tensor:
         """N×K, what the classifier's output should be like, for the KL loss: the vector, else e_target."""
         return self.vector if self.vector is not None else F.one_hot(self.targets, num_classes).float()
-
-
-def check_conditioning(name: str) -> None:
-    """Raise OodbenchError unless `name` is one of CONDITIONINGS."""
-    if name not in CONDITIONINGS:
-        raise unknown_name("conditioning", name, CONDITIONINGS)
 
 
 def seeded(seed: int, purpose: str) -> torch.Generator:

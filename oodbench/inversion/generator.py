@@ -18,10 +18,9 @@ from oodbench.files import atomic_write
 from oodbench.inversion.conditioning import (
     HAS_MATRIX,
     HAS_VECTOR,
-    Conditioning,
     Conditions,
-    check_conditioning,
 )
+from oodbench.inversion.settings import Conditioning, check_conditioning
 
 ImageShape = tuple[int, int, int]
 Side = tuple[int, int]
@@ -44,7 +43,7 @@ class Generator(nn.Module):
     Args:
         num_classes: K, the outputs of the classifier to be inverted.
         image_shape: (C, H, W).
-        conditioning: one of `conditioning.CONDITIONINGS`.
+        conditioning: one of `settings.CONDITIONINGS`.
         noise_size: length of u ~ N(0, I).
         width: channels of the largest map; a map has twice the channels of the next.
         dropout: share of the channels that are dropped in the up-convolutions while training, in [0, 1).

@@ -18,8 +18,7 @@ from oodbench.errors import OodbenchError
 from oodbench.inversion import losses
 from oodbench.inversion.conditioning import Conditions, draw, seeded
 from oodbench.inversion.generator import Generator
-from oodbench.inversion.losses import LOSSES
-from oodbench.inversion.settings import InversionSettings
+from oodbench.inversion.settings import LOSSES, InversionSettings
 from oodbench.progress import Reporter
 
 CHUNK = 200

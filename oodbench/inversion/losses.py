@@ -7,46 +7,11 @@ plants the difference.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-from oodbench.errors import OodbenchError
-
-
-@dataclass(frozen=True)
-class LossWeights:
-    """What each loss is multiplied by before they are added up; 0 leaves one out.
-
-    Only ratios matter much, since the optimiser (Adam) is indifferent to the scale of the sum. No source publishes
-    weights beyond "cross-entropy by far the largest", so the defaults were chosen by measurement, on a CNN for MNIST
-    with 300 steps of 128 images. Against 1, 20 for cosine and orthogonality takes the inversion accuracy from 1.000
-    to 0.997, but the coverage of real images from 0.04 to 0.12, and digits can be recognised; more costs accuracy.
-    A KL weight of 1 takes the coverage down to 0.07: it pulls outputs to the soft conditioning, away from real ones.
-    """
-
-    cross_entropy: float = 10.0
-    kl: float = 0.1
-    cosine: float = 20.0
-    orthogonality: float = 20.0
-    total_variation: float = 0.0
-    l1: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in LOSSES:
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise OodbenchError(f"the weight of the loss '{name}' must be a number of at least 0, not {value}")
-        if not any(getattr(self, name) for name in LOSSES):
-            raise OodbenchError("all losses have weight 0, so there is nothing to train on; put one above 0")
-
-
-LOSSES: tuple[str, ...] = tuple(field.name for field in fields(LossWeights))
-"""The names of the losses, in the order in which tables and figures show them."""
 
 
 def cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: float) -> Tensor:

@@ -14,7 +14,7 @@ from oodbench.files import atomic_write
 from oodbench.inversion.ablation import DOCUMENT_SETTINGS
 from oodbench.inversion.generator import Generator
 from oodbench.inversion.invert import Inversion, generate
-from oodbench.inversion.losses import LOSSES
+from oodbench.inversion.settings import LOSSES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -87,7 +87,7 @@ def save_curves(inversion: Inversion, path: Path) -> None:
     figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     _quiet(above, below)
     _save(figure, path)
-    _save_table(curves, path.with_suffix(".csv"))
+    save_table(curves, path.with_suffix(".csv"))
 
 
 def save_ablation(curves: pd.DataFrame, path: Path) -> None:
@@ -139,6 +139,7 @@ def save_sweeps(table: pd.DataFrame, folder: Path, chosen: Mapping[str, Any]) ->
 def _save_sweep(parameter: str, runs: pd.DataFrame, path: Path, chosen: Any) -> None:
     values = list(dict.fromkeys(runs["value"]))
     document = DOCUMENT_SETTINGS.get(parameter, ())
+    note = f"\n(source document: {', '.join(f'{value:g}' for value in document)})" if document else ""
     figure = _figure(max(7.5, 2 * len(values)), 3.8)
     axes = figure.subplots(1, 2)
     # Values are set side by side: they are often spaced by factors, and may be 0 or words.
@@ -156,7 +157,7 @@ def _save_sweep(parameter: str, runs: pd.DataFrame, path: Path, chosen: Any) -> 
         axes[number].plot(means.index, means, color=COLOURS[number], marker="_", markersize=14, label="mean")
         axes[number].set_xticks(range(len(values)), ticks, fontsize=8)
         axes[number].set_xlim(-0.5, len(values) - 0.5)
-        axes[number].set_xlabel(_words(parameter))
+        axes[number].set_xlabel(_words(parameter) + note)
     _accuracy_axis(axes[0])
     axes[1].set_ylabel("epochs to 0.8 (absent: not reached)")
     axes[1].set_ylim(bottom=0)
@@ -193,6 +194,7 @@ def _save(figure: Figure, path: Path) -> None:
         figure.savefig(temporary, format="png", dpi=RESOLUTION)
 
 
-def _save_table(table: pd.DataFrame, path: Path) -> None:
+def save_table(table: pd.DataFrame, path: Path) -> None:
+    """Write a table as CSV, whole or not at all."""
     with atomic_write(path) as temporary:
         table.to_csv(temporary, index=False)

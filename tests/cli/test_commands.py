@@ -63,7 +63,9 @@ def test_train_then_run_with_the_checkpoint(oodbench: Command, tmp_path: Path) -
     assert ended.code == 0, ended.err
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["list", "detectors"], ["run", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["list", "detectors"], ["run", "--help"], ["invert", "--help"]]
+)
 def test_what_only_talks_starts_fast(arguments: list[str]) -> None:
     """Under 0.7 s of CPU, measured by the operating system."""
     before = os.times()

@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from oodbench.classifier import Classifier
-from oodbench.inversion.losses import LossWeights
-from oodbench.inversion.settings import InversionSettings
+from oodbench.inversion.settings import InversionSettings, LossWeights
 
 
 def bars(count: int, seed: int) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,8 @@ from scipy.stats import chisquare, ks_2samp
 from torch import Tensor
 
 from oodbench.errors import OodbenchError
-from oodbench.inversion.conditioning import CONDITIONINGS, Conditioning, cross, draw, seeded, with_largest_at
+from oodbench.inversion.conditioning import cross, draw, seeded, with_largest_at
+from oodbench.inversion.settings import CONDITIONINGS, Conditioning
 
 kinds = st.sampled_from(CONDITIONINGS)
 classes = st.integers(2, 13)

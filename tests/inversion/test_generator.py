@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from oodbench.errors import OodbenchError
-from oodbench.inversion.conditioning import CONDITIONINGS, Conditioning, cross, draw, seeded
+from oodbench.inversion.conditioning import cross, draw, seeded
 from oodbench.inversion.generator import (
     Generator,
     ImageShape,
@@ -23,6 +23,7 @@ from oodbench.inversion.generator import (
     matrix_on_map,
     save_generator,
 )
+from oodbench.inversion.settings import CONDITIONINGS, Conditioning
 
 
 def images_of(generator: Generator, count: int, seed: int = 0, targets: Tensor | None = None) -> Tensor:

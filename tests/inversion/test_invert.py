@@ -10,7 +10,6 @@ from torch import nn
 
 from oodbench.classifier import Classifier
 from oodbench.errors import OodbenchError
-from oodbench.inversion.conditioning import CONDITIONINGS, Conditioning
 from oodbench.inversion.generator import Generator
 from oodbench.inversion.invert import (
     CHUNK,
@@ -21,8 +20,7 @@ from oodbench.inversion.invert import (
     live_features,
     new_generator,
 )
-from oodbench.inversion.losses import LOSSES
-from oodbench.inversion.settings import InversionSettings
+from oodbench.inversion.settings import CONDITIONINGS, LOSSES, Conditioning, InversionSettings
 from oodbench.progress import Reporter
 from tests.inversion.conftest import bars
 

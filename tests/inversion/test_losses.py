@@ -14,7 +14,7 @@ from torch import Tensor
 
 from oodbench.errors import OodbenchError
 from oodbench.inversion import losses
-from oodbench.inversion.losses import LOSSES, LossWeights
+from oodbench.inversion.settings import LOSSES, LossWeights
 
 seeds = st.integers(0, 999)
 

@@ -13,9 +13,8 @@ from PIL import Image
 
 from oodbench.inversion.generator import Generator
 from oodbench.inversion.invert import Epoch, Inversion
-from oodbench.inversion.losses import LOSSES
 from oodbench.inversion.pictures import save_ablation, save_class_grid, save_curves, save_sweeps, tiles
-from oodbench.inversion.settings import InversionSettings
+from oodbench.inversion.settings import LOSSES, InversionSettings
 
 
 def picture(path: Path) -> np.ndarray:

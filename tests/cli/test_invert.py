@@ -1,0 +1,207 @@
+"""`oodbench invert` as a user meets it, with settings so small that the images are poor."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from oodbench.cli.invert import command
+from oodbench.inversion.ablation import VARIANTS
+from oodbench.inversion.generator import load_generator
+from oodbench.inversion.settings import SETTINGS, InversionSettings
+from tests.cli.conftest import Ended
+from tests.threads import one_thread  # noqa: F401
+
+Command = Callable[..., Ended]
+
+TINY = (
+    *("--id", "digits", "--steps-per-epoch", "2", "--batch-size", "16", "--width", "4", "--noise-size", "5"),
+    *("--accuracy-images", "50"),
+)
+
+COLUMNS = [
+    "seed",
+    "epochs",
+    "max_inversion_accuracy",
+    "final_inversion_accuracy",
+    "epochs_to_0.8",
+    "feature_cosine",
+    "coverage",
+    "within_class_cosine",
+]
+
+PNG = b"\x89PNG"
+
+
+def test_one_generator_gives_every_file(oodbench: Command, tmp_path: Path) -> None:
+    ended = oodbench("invert", *TINY, "--epochs", "3", "--seed", "4", "--kl", "0.5", "--out", tmp_path / "out")
+    assert ended.code == 0, ended.err
+    out = tmp_path / "out"
+    names = {"grid.png", "curves.png", "curves.csv", "generator.safetensors", "record.json"}
+    assert {path.name for path in out.iterdir()} == names and all(name in ended.err for name in names)
+    assert all((out / name).read_bytes().startswith(PNG) for name in ("grid.png", "curves.png"))
+    assert "epoch 3: inversion accuracy" in ended.err and "| " in ended.out
+    curves = pd.read_csv(out / "curves.csv")
+    assert list(curves["epoch"]) == [1, 2, 3]
+    generator = load_generator(out / "generator.safetensors")
+    assert (generator.width, generator.noise_size, generator.image_shape) == (4, 5, (1, 8, 8))
+
+
+def test_the_record_says_what_repeats_it(oodbench: Command, tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        ended = oodbench("invert", *TINY, "--epochs", "1", "--seed", "4", "--out", tmp_path / folder)
+        assert ended.code == 0, ended.err
+    record, again = (json.loads((tmp_path / folder / "record.json").read_text()) for folder in ("a", "b"))
+    assert record["settings"]["seed"] == 4 and record["settings"]["weights"]["cosine"] == 20
+    assert len(record["classifier"]["content_hash"]) == 64 and record["classifier"]["name"] == "cnn8"
+    assert 0 <= record["inversion_accuracy"] <= 1 and record["seconds"] > 0 and record["versions"]["torch"]
+    assert set(record["diversity"]) == {"feature_cosine", "within_class_cosine", "coverage"}
+    assert record["real_images"]["count"] > 1000 and record["generated_images"] == 2000
+    when = {"created", "seconds"}
+    assert {key: value for key, value in record.items() if key not in when} == {
+        key: value for key, value in again.items() if key not in when
+    }
+    weights = [(tmp_path / folder / "generator.safetensors").read_bytes() for folder in ("a", "b")]
+    assert weights[0] == weights[1]
+
+
+def test_a_checkpoint_is_inverted_and_names_the_folder(
+    oodbench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert oodbench("train", "--id", "digits", "--epochs", "1", "--out", "mine.safetensors").code == 0
+    ended = oodbench("invert", *TINY, "--epochs", "1", "--model", "cnn8=mine.safetensors")
+    assert ended.code == 0, ended.err
+    assert (tmp_path / "results/inversion/digits-cnn8/record.json").is_file()
+
+
+def test_an_ablation_has_a_row_a_variant_and_seed(oodbench: Command, tmp_path: Path) -> None:
+    ended = oodbench(
+        "invert", *TINY, "--ablate", "--seeds", "2", "--seed", "7", "--epochs", "1", "--out", tmp_path / "out"
+    )
+    assert ended.code == 0, ended.err
+    out = tmp_path / "out"
+    assert {path.name for path in out.iterdir()} == {
+        "ablation.csv",
+        "ablation_curves.csv",
+        "ablation.png",
+        "ablation.json",
+    }
+    table = pd.read_csv(out / "ablation.csv")
+    assert list(table) == ["variant", *COLUMNS]
+    assert list(zip(table["variant"], table["seed"], strict=True)) == [
+        (name, seed) for name in VARIANTS for seed in (7, 8)
+    ]
+    record = json.loads((out / "ablation.json").read_text())
+    assert record["seeds"] == [7, 8] and record["variants"]["no_ce"] == {"cross_entropy": 0}
+    assert all(name in ended.out for name in VARIANTS)
+
+
+def test_a_sweep_has_a_row_a_value_and_a_figure_a_setting(oodbench: Command, tmp_path: Path) -> None:
+    ended = oodbench(
+        "invert", *TINY, "--sweep", "learning_rate=0.001, 0.003", "--sweep", "batch_size=8,16", "--seeds", "1",
+        "--sweep", "conditioning=one-hot", "--epochs", "1", "--out", tmp_path / "out",
+    )  # fmt: skip
+    assert ended.code == 0, ended.err
+    out = tmp_path / "out"
+    figures = {f"sweep_{name}.png" for name in ("learning_rate", "batch_size", "conditioning")}
+    assert {path.name for path in out.iterdir()} == {"sweep.csv", "sweep_curves.csv", "sweep.json", *figures}
+    table = pd.read_csv(out / "sweep.csv")
+    assert list(table) == ["parameter", "value", *COLUMNS]
+    assert list(table["value"]) == ["0.001", "0.003", "8", "16", "one-hot"]
+    assert json.loads((out / "sweep.json").read_text())["swept"]["batch_size"] == [8, 16]
+
+
+def test_every_setting_has_an_option_with_its_default() -> None:
+    """Settings and loss weights are declared once; the options are made from them."""
+    options = {parameter.name: parameter for parameter in command.params}
+    for name in SETTINGS:
+        assert options[name].default == InversionSettings().value(name)
+    assert {"epochs", "batch_size", "cross_entropy", "l1", "conditioning", "seed"} <= set(SETTINGS)
+
+
+def test_help_does_not_import_torch() -> None:
+    code = (
+        "import sys; from oodbench.cli.invert import command; command(['--help'], standalone_mode=False); "
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0
+
+
+BAD = {
+    "no id": ([], "--id"),
+    "unknown id": (["--id", "minst"], "did you mean mnist"),
+    "id as group": (["--id", "noise"], "group"),
+    "unknown model": (["--id", "digits", "--model", "cnn9"], "did you mean cnn8"),
+    "missing checkpoint": (["--id", "digits", "--model", "cnn8=nowhere.th"], "nowhere.th"),
+    "no epochs": (["--id", "digits", "--epochs", "0"], "epochs must be at least 1"),
+    "not a number": (["--id", "digits", "--learning-rate", "fast"], "fast"),
+    "rate of zero": (["--id", "digits", "--learning-rate", "0"], "learning_rate must be above 0"),
+    "no width": (["--id", "digits", "--width", "0"], "width must be at least 1"),
+    "negative seed": (["--id", "digits", "--seed", "-1"], "seed must be at least 0"),
+    "bad conditioning": (["--id", "digits", "--conditioning", "matrices"], "vector-matrix"),
+    "negative weight": (["--id", "digits", "--kl", "-1"], "weight of the loss 'kl'"),
+    "nan weight": (["--id", "digits", "--cosine", "nan"], "weight of the loss 'cosine'"),
+    "ablation of nothing": (
+        ["--id", "digits", "--ablate", "--kl", "0", "--cosine", "0", "--orthogonality", "0"],
+        "all losses have weight 0",
+    ),
+    "both studies": (["--id", "digits", "--ablate", "--sweep", "kl=1"], "not both"),
+    "seeds of nothing": (["--id", "digits", "--seeds", "2"], "--seeds"),
+    "no seeds": (["--id", "digits", "--ablate", "--seeds", "0"], "at least 1"),
+    "sweep without values": (["--id", "digits", "--sweep", "kl"], "SETTING=VALUE"),
+    "sweep of nothing": (["--id", "digits", "--sweep", "kl="], "SETTING=VALUE"),
+    "sweep of an unknown setting": (["--id", "digits", "--sweep", "learning-rat=1"], "did you mean learning_rate"),
+    "sweep out of range": (["--id", "digits", "--sweep", "kl=1,-1"], "weight of the loss 'kl'"),
+    "sweep of another type": (["--id", "digits", "--sweep", "batch_size=16,16.5"], "whole number"),
+    "sweep of a bad choice": (["--id", "digits", "--sweep", "conditioning=vector,matrices"], "did you mean matrix"),
+    "sweep twice": (["--id", "digits", "--sweep", "kl=1", "--sweep", "kl=2"], "once"),
+    "value twice": (["--id", "digits", "--sweep", "kl=1,1.0"], "once"),
+    "sweep of seeds": (["--id", "digits", "--sweep", "seed=1,2"], "--seeds"),
+    "no cuda": (["--id", "digits", "--device", "tpu"], "there is no device 'tpu'"),
+    "unknown option": (["--id", "digits", "--epoch", "3"], "--epochs"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD.values(), ids=BAD.keys())
+def test_bad_input_is_refused_in_words_before_anything_is_trained(
+    oodbench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    monkeypatch.setenv("OODBENCH_CACHE", str(tmp_path / "cache"))
+    ended = oodbench("invert", *arguments, "--out", tmp_path / "deep" / "out")
+    assert ended.code == 2
+    assert message in ended.err and "Traceback" not in ended.err and ended.out == ""
+    assert list(tmp_path.iterdir()) == [], "something was trained or left behind"
+
+
+def test_an_out_that_cannot_be_written_is_refused_at_once(oodbench: Command, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    ended = oodbench("invert", *TINY, "--out", tmp_path / "file" / "out")
+    assert ended.code == 2 and "cannot write into" in ended.err
+
+
+@pytest.mark.parametrize("arguments", [["--epochs", "200"], ["--epochs", "30", "--ablate"]], ids=["one", "ablation"])
+def test_ctrl_c_exits_with_130_and_leaves_nothing(tmp_path: Path, arguments: list[str]) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "oodbench", "invert", *TINY, *arguments, "--out", "out"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "inversion accuracy" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 130
+    rest = process.stderr.read()
+    assert "Interrupted" in rest and "Traceback" not in rest
+    assert list(tmp_path.iterdir()) == []
