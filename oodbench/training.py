@@ -100,7 +100,7 @@ class EpochReport:
 
 
 @dataclass(frozen=True)
-class _Pixels:
+class Pixels:
     """An image set in memory, in the classifier's form: uint8 N×C×H×W, and int64 labels."""
 
     images: Tensor
@@ -138,10 +138,10 @@ def train(
     """
     images = [fit.content_hash, fit.labels_hash]
     identity = json.dumps([architecture, num_classes, image_shape, asdict(settings), images])
-    fit_pixels = _in_memory(fit, num_classes, image_shape)
-    held_out_pixels = _in_memory(held_out, num_classes, image_shape)
-    _require_every_class(fit, fit_pixels.labels, num_classes)
-    with _own_random_numbers(device):
+    fit_pixels = in_memory(fit, num_classes, image_shape)
+    held_out_pixels = in_memory(held_out, num_classes, image_shape)
+    require_every_class(fit, fit_pixels.labels, num_classes)
+    with own_random_numbers(device):
         torch.manual_seed(settings.seed)
         mean, std = channel_statistics(fit_pixels.images)
         module = build(architecture, num_classes, image_shape)
@@ -150,14 +150,14 @@ def train(
         ).to(device)
         # On CPUs the convolutions are a fifth to a half faster in this order of memory.
         module.to(memory_format=torch.channels_last)
-        optimiser = _optimiser(module, settings)
+        optimiser = new_optimiser(module, settings)
         resume = None if checkpoint is None else Path(f"{checkpoint}.resume")
         reports = _resumed(resume, identity, module, optimiser)
         for epoch in range(len(reports), settings.epochs):
             started = time.monotonic()
             # A seed an epoch: where a training resumes, the random numbers are what they would have been.
             torch.manual_seed(settings.seed * 1_000_003 + epoch + 1)
-            loss = _epoch(classifier, optimiser, fit_pixels, settings, epoch)
+            loss = run_epoch(classifier, optimiser, fit_pixels, settings, epoch)
             if not np.isfinite(loss):
                 raise OodbenchError(
                     f"training {architecture} on {fit.name}: the loss of epoch {epoch + 1} is {loss}; "
@@ -236,7 +236,8 @@ def one_cycle(progress: float) -> float:
     return min(progress / WARM_UP, (1 - progress) / (1 - WARM_UP))
 
 
-def _optimiser(module: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
+def new_optimiser(module: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
+    """SGD with Nesterov's momentum, which decays the weights of convolutions and linear layers alone."""
     weights = _penalised(module)
     others = [parameter for parameter in module.parameters() if parameter.dim() <= 1]
     groups = [
@@ -250,14 +251,19 @@ def _penalised(module: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in module.parameters() if parameter.dim() > 1]
 
 
-def _epoch(
+def run_epoch(
     classifier: Classifier,
     optimiser: torch.optim.Optimizer,
-    data: _Pixels,
+    data: Pixels,
     settings: TrainingSettings,
     epoch: int,
+    class_weights: Tensor | None = None,
 ) -> float:
-    """One pass over the images in a new order; the mean loss."""
+    """One pass over the images in a new order, the epoch counted from 0 in the schedule; the mean loss.
+
+    Args:
+        class_weights: of the cross-entropy, one a class; by default all are 1.
+    """
     classifier.module.train()
     batches = -(-len(data.labels) // settings.batch_size)
     total = 0.0
@@ -269,7 +275,7 @@ def _epoch(
         images = augmented(data.images[chosen]) if settings.augment else data.images[chosen]
         labels = data.labels[chosen].to(classifier.device)
         logits = classifier(to_unit(images, classifier.device))
-        loss = F.cross_entropy(logits, labels, label_smoothing=settings.label_smoothing)
+        loss = F.cross_entropy(logits, labels, class_weights, label_smoothing=settings.label_smoothing)
         if settings.l1 > 0:
             loss = loss + settings.l1 * torch.stack([w.abs().sum() for w in _penalised(classifier.module)]).sum()
         optimiser.zero_grad()
@@ -279,7 +285,12 @@ def _epoch(
     return total / len(data.labels)
 
 
-def _in_memory(images: ImageSet, num_classes: int, image_shape: ImageShape) -> _Pixels:
+def in_memory(images: ImageSet, num_classes: int, image_shape: ImageShape) -> Pixels:
+    """A labelled image set in memory, in the form (C, H, W).
+
+    Raises:
+        OodbenchError: there are no images, or labels are missing or are no classes.
+    """
     if images.labels is None or len(images) == 0 or (images.labels < 0).any():
         raise OodbenchError(
             f"{images.name} ({images.origin}) has no images with labels, or not all are labelled: "
@@ -291,10 +302,11 @@ def _in_memory(images: ImageSet, num_classes: int, image_shape: ImageShape) -> _
             f"classes (0 to {num_classes - 1})"
         )
     matched = torch.cat([match(chunk, image_shape) for chunk in images.chunks()])
-    return _Pixels(matched, torch.from_numpy(np.asarray(images.labels, dtype=np.int64)))
+    return Pixels(matched, torch.from_numpy(np.asarray(images.labels, dtype=np.int64)))
 
 
-def _require_every_class(fit: ImageSet, labels: Tensor, num_classes: int) -> None:
+def require_every_class(fit: ImageSet, labels: Tensor, num_classes: int) -> None:
+    """Raise OodbenchError if a class of 0 … K−1 is not among the labels of the images to train on."""
     counts = torch.bincount(labels, minlength=num_classes)
     missing = [str(label) for label in (counts == 0).nonzero().flatten().tolist()]
     if missing:
@@ -305,7 +317,7 @@ def _require_every_class(fit: ImageSet, labels: Tensor, num_classes: int) -> Non
 
 
 @contextmanager
-def _own_random_numbers(device: torch.device | str) -> Iterator[None]:
+def own_random_numbers(device: torch.device | str) -> Iterator[None]:
     """What is drawn and seeded inside leaves the caller's random numbers as they were."""
     with torch.random.fork_rng(devices=[device] if torch.device(device).type == "cuda" else []):
         yield
