@@ -1,0 +1,4 @@
+"""Recipes: how detectors that read a classifier of their own have it trained.
+
+`garbage` trains one for `inversion`; `obtain` has `obtain_own_classifier`, which a run asks for such a classifier.
+"""
