@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from oodbench.classifier import Classifier
 from oodbench.data.imageset import ImageSet
@@ -252,10 +252,12 @@ class _Training:
         labels = torch.cat([self.known.labels, torch.full((len(garbage),), self.garbage_class)])
         data = Pixels(torch.cat([self.known.images, garbage]), labels)
         counts = torch.bincount(labels, minlength=self.garbage_class + 1)
-        weights = (len(labels) / (len(counts) * counts)).to(self.device)
+        weights = len(labels) / (len(counts) * counts)
+        smoothing = self.settings.training.label_smoothing
+        objective = nn.CrossEntropyLoss(weights, label_smoothing=smoothing).to(self.device)
         optimiser = new_optimiser(self.classifier.module, self.settings.training)
         for epoch in range(self.settings.training.epochs):
-            loss = run_epoch(self.classifier, optimiser, data, self.settings.training, epoch, weights)
+            loss = run_epoch(self.classifier, optimiser, data, self.settings.training, epoch, objective)
             if not math.isfinite(loss):
                 raise OodbenchError(
                     f"garbage training of {self.architecture} on {self.fit.name}: the loss is {loss}; lower the "

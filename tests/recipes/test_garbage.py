@@ -90,9 +90,9 @@ def test_classes_weigh_the_same_and_the_garbage_set_is_bounded(
     seen: list[tuple[Tensor, Tensor]] = []
     original = garbage.run_epoch
 
-    def noting(classifier: Any, optimiser: Any, data: Any, settings: Any, epoch: int, weights: Tensor) -> float:
-        seen.append((torch.bincount(data.labels, minlength=4), weights))
-        return original(classifier, optimiser, data, settings, epoch, weights)
+    def noting(classifier: Any, optimiser: Any, data: Any, settings: Any, epoch: int, objective: Any) -> float:
+        seen.append((torch.bincount(data.labels, minlength=4), objective.weight))
+        return original(classifier, optimiser, data, settings, epoch, objective)
 
     monkeypatch.setattr(garbage, "run_epoch", noting)
     reports = quick_training(checkpoint, replace(QUICK, noise=0.5, added=1.0, most=1.5, rounds=4, patience=4))
