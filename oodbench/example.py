@@ -77,11 +77,12 @@ def make_example(
         precision: float32 or float64 weights.
         head_factor: what the logits are multiplied by.
         device: where the classifier is; images stay on the CPU.
-        recipe: that of the detector; with "garbage" the classifier has one more output, which is high for noise.
+        recipe: that of the detector; with "garbage" the classifier has one more output, which is high for noise,
+            with "confidence" one that is high for gratings.
     """
-    garbage = int(recipe == "garbage")
-    classifier = _classifier(num_classes + garbage, width)
-    classifier.module.load_state_dict(_trained(num_classes, width, garbage))
+    weights = _trained(num_classes, width, recipe)
+    classifier = _classifier(len(weights["head.bias"]), width)
+    classifier.module.load_state_dict(weights)
     head = classifier.module.head
     assert isinstance(head, nn.Linear)
     with torch.no_grad():
@@ -149,12 +150,12 @@ def _classifier(num_classes: int, width: int) -> Classifier:
 
 
 @cache
-def _trained(num_classes: int, width: int, garbage: int) -> dict[str, Tensor]:
+def _trained(num_classes: int, width: int, recipe: str | None) -> dict[str, Tensor]:
     """Weights: normalisation statistics from ID images, a head by least squares, 6 for the class, 0 for noise.
 
-    Where there is a garbage class, it has 6 for noise.
+    An output for garbage has 6 for noise, one for confidence 6 for gratings.
     """
-    outputs = num_classes + garbage
+    outputs = num_classes + (recipe in ("garbage", "confidence"))
     classifier = _classifier(outputs, width)
     images, labels = _gratings(num_classes, FIT_COUNT, seed=0)
     for layer in classifier.module.modules():
@@ -167,8 +168,10 @@ def _trained(num_classes: int, width: int, garbage: int) -> dict[str, Tensor]:
     features = Outputs.concatenate(passes(classifier, shown, Needs(features=True))).features.double()
     wanted = torch.zeros(len(features), outputs, dtype=torch.float64)
     wanted[: len(images)] = 6 * F.one_hot(labels, outputs) - 6 / outputs
-    if garbage:
+    if recipe == "garbage":
         wanted[len(images) :, -1] = 6
+    elif recipe == "confidence":
+        wanted[: len(images), -1] = 6
     design = torch.cat([features, torch.ones(len(features), 1)], dim=1)
     gram = design.T @ design + 1e-3 * torch.eye(design.shape[1])
     solution = torch.linalg.solve(gram, design.T @ wanted).float()

@@ -159,7 +159,9 @@ class _Measurement:
         predictions: list[np.ndarray] = []
         for outputs in self._passes(images, role, _needs(detectors.values())):
             done = sum(map(len, predictions))
-            predictions.append(outputs.logits.argmax(dim=1).cpu().numpy())
+            # Garbage is an answer like a class; any other output beyond the classes is none.
+            answers = outputs.logits if self.assignment.garbage else outputs.logits[:, : self.plan.id_set.num_classes]
+            predictions.append(answers.argmax(dim=1).cpu().numpy())
             for label, detector in detectors.items():
                 with self._timed(f"score {label}"):
                     scores[label].append(_checked(detector.score(outputs), len(outputs), label, images.name, done))

@@ -22,7 +22,7 @@ from oodbench.files import cache_folder
 from oodbench.models.catalogue import MODELS, find_model
 from oodbench.models.load import default_model, load_classifier, recipe_of
 from oodbench.progress import Reporter
-from oodbench.recipes.obtain import obtain_own_classifier, training_part
+from oodbench.recipes.obtain import find_recipe, obtain_own_classifier, training_part
 from oodbench.training import EpochReport, default_settings, train
 
 
@@ -149,7 +149,7 @@ def make_plan(
             reference = own.get(part.recipe or "")
             trained = obtain_own_classifier(part, architecture, whole, shape, device, reporter, reference)
             trained.name = f"{model}+{label(part)}"
-            garbage = trained.num_classes > id_set.num_classes
+            garbage = part.recipe is not None and find_recipe(part.recipe).garbage
             assignments.append(Assignment(model if shared else trained.name, trained, readers, garbage))
     return Plan(benchmark, machine, id_set, assignments, detectors, sets, notes)
 

@@ -360,3 +360,26 @@ def test_detectors_trained_otherwise_read_classifiers_of_their_own(
     assert names == ["small", "small+inversion", "small+inversion(seed=1)"]
     assert len({record["content_hash"] for record in result.card.classifiers}) == 3
     assert set(result.table.model) == {"small"}
+
+
+def test_an_output_that_is_no_class_is_no_answer(
+    small_classifier: Classifier, image_files: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The confidence of a classifier that is right and very sure would be the largest of its outputs."""
+    from oodbench import plan
+
+    own = Classifier(
+        torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 4)), num_classes=4, image_shape=(1, 8, 8)
+    )
+    with torch.no_grad():
+        own.module[1].bias[3] = 100  # type: ignore[index, union-attr, operator]
+    monkeypatch.setattr(plan, "obtain_own_classifier", lambda *_: own)
+    result = run(benchmark(image_files, detectors=("smood", "confidence")), [small_classifier])
+    stored = np.load(image_files["id"].removeprefix("npz:"))
+    with own.inference(), torch.no_grad():
+        logits = own(torch.from_numpy(stored["images"])[:, None] / 255)
+    right = float((logits[:, :3].argmax(1).numpy() == stored["labels"]).mean())
+    row = result.card.metrics[1]
+    assert row["detector"] == "confidence" and row["garbage_share"] is None
+    assert row["id_accuracy"] == pytest.approx(right) and right > 0
+    np.testing.assert_allclose(result.scores["small", "confidence", "rot_test"], logits[:, 3].double(), rtol=1e-6)

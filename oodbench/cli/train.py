@@ -11,7 +11,7 @@ import click
 @click.command("train", short_help="Train a classifier.")
 @click.option("--id", "id", required=True, metavar="NAME|npz:PATH|folder:PATH", help="The ID set to train on.")
 @click.option("--model", "architecture", help="An architecture of `oodbench list models`.  [default: by image size]")
-@click.option("--recipe", help="garbage: with a class for what is of none, for the detector inversion.")
+@click.option("--recipe", help="garbage or confidence: for the detectors inversion and confidence.")
 @click.option("--rounds", type=click.IntRange(min=1), help="Of the recipe garbage, at most.")
 @click.option(
     "--out",
@@ -63,6 +63,8 @@ def command(
     out = out or Path(f"{'-'.join(filter(None, (id_set.name, architecture, recipe)))}.safetensors")
     check_writable(out.parent)
     chosen = {key: value for key, value in given.items() if value is not None}
+    if rounds and recipe != "garbage":
+        raise OodbenchError("--rounds is for training with --recipe garbage; give that, or --epochs alone")
     if recipe:
         chosen_recipe = find_recipe(recipe)
         by_recipe = chosen_recipe.settings(id_set.name, architecture, {"rounds": rounds} if rounds else {})
@@ -79,8 +81,6 @@ def command(
         )
         click.echo(out)
         return
-    if rounds:
-        raise OodbenchError("--rounds is for training with --recipe garbage; give that, or --epochs alone")
     settings = replace(default_settings(id_set.name, architecture), **chosen)
 
     def show(report: EpochReport) -> None:

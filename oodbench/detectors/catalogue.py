@@ -91,6 +91,12 @@ _BUILT_IN = (
         "a classifier of its own with a garbage class, trained on noise and on inversions of itself",
     ),
     DetectorEntry(
+        "confidence",
+        "oodbench.detectors.confidence:Confidence",
+        "DeVries & Taylor 2018 (arXiv 1802.04865)",
+        "a classifier of its own that learned to say how sure it is, paid in hints",
+    ),
+    DetectorEntry(
         "maxlogit",
         "oodbench.detectors.logits:MaxLogit",
         "Hendrycks et al. 2022 (arXiv 1911.11132)",

@@ -20,6 +20,7 @@ from oodbench.errors import OodbenchError, unknown_name
 from oodbench.files import cache_folder
 from oodbench.models.load import load_classifier
 from oodbench.progress import Reporter
+from oodbench.recipes.confidence import ConfidenceSettings, default_confidence_settings, train_confidence
 from oodbench.recipes.garbage import GarbageSettings, default_garbage_settings, train_garbage
 
 
@@ -32,11 +33,13 @@ class Recipe:
             whose field `training` is a TrainingSettings.
         train: as `garbage.train_garbage`.
         more_outputs: how many outputs the classifier has beyond the ID classes.
+        garbage: whether the one beyond them is a class too, that of what is none of them.
     """
 
     settings: Callable[[str, str, Mapping[str, Any]], Any]
     train: Callable[..., Any]
     more_outputs: int
+    garbage: bool
 
 
 def _garbage_settings(id_name: str, architecture: str, given: Mapping[str, Any]) -> GarbageSettings:
@@ -45,7 +48,16 @@ def _garbage_settings(id_name: str, architecture: str, given: Mapping[str, Any])
     return replace(settings, rounds=given.get("rounds", settings.rounds), training=training)
 
 
-RECIPES: Mapping[str, Recipe] = {"garbage": Recipe(_garbage_settings, train_garbage, more_outputs=1)}
+def _confidence_settings(id_name: str, architecture: str, given: Mapping[str, Any]) -> ConfidenceSettings:
+    settings = default_confidence_settings(id_name, architecture)
+    training = replace(settings.training, seed=given.get("seed", settings.training.seed))
+    return replace(settings, budget=given.get("budget", settings.budget), training=training)
+
+
+RECIPES: Mapping[str, Recipe] = {
+    "garbage": Recipe(_garbage_settings, train_garbage, more_outputs=1, garbage=True),
+    "confidence": Recipe(_confidence_settings, train_confidence, more_outputs=1, garbage=False),
+}
 
 
 def find_recipe(name: str) -> Recipe:
