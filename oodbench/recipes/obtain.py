@@ -45,7 +45,8 @@ class Recipe:
 def _garbage_settings(id_name: str, architecture: str, given: Mapping[str, Any]) -> GarbageSettings:
     settings = default_garbage_settings(id_name, architecture)
     training = replace(settings.training, seed=given.get("seed", settings.training.seed))
-    return replace(settings, rounds=given.get("rounds", settings.rounds), training=training)
+    inversion = settings.inversion.replaced(epochs=given.get("inversion_epochs", settings.inversion.epochs))
+    return replace(settings, rounds=given.get("rounds", settings.rounds), training=training, inversion=inversion)
 
 
 def _confidence_settings(id_name: str, architecture: str, given: Mapping[str, Any]) -> ConfidenceSettings:
