@@ -68,6 +68,7 @@ def make_example(
     precision: torch.dtype = torch.float32,
     head_factor: float = 1.0,
     device: torch.device | str = "cpu",
+    recipe: str | None = None,
 ) -> Example:
     """The example, always the same one.
 
@@ -76,9 +77,12 @@ def make_example(
         precision: float32 or float64 weights.
         head_factor: what the logits are multiplied by.
         device: where the classifier is; images stay on the CPU.
+        recipe: that of the detector; with "garbage" the classifier has one more output, which is high for noise,
+            with "confidence" one that is high for gratings.
     """
-    classifier = _classifier(num_classes, width)
-    classifier.module.load_state_dict(_trained(num_classes, width))
+    weights = _trained(num_classes, width, recipe)
+    classifier = _classifier(len(weights["head.bias"]), width)
+    classifier.module.load_state_dict(weights)
     head = classifier.module.head
     assert isinstance(head, nn.Linear)
     with torch.no_grad():
@@ -146,9 +150,13 @@ def _classifier(num_classes: int, width: int) -> Classifier:
 
 
 @cache
-def _trained(num_classes: int, width: int) -> dict[str, Tensor]:
-    """Weights: normalisation statistics from ID images, a head by least squares, 6 for the class, 0 for noise."""
-    classifier = _classifier(num_classes, width)
+def _trained(num_classes: int, width: int, recipe: str | None) -> dict[str, Tensor]:
+    """Weights: normalisation statistics from ID images, a head by least squares, 6 for the class, 0 for noise.
+
+    An output for garbage has 6 for noise, one for confidence 6 for gratings.
+    """
+    outputs = num_classes + (recipe in ("garbage", "confidence"))
+    classifier = _classifier(outputs, width)
     images, labels = _gratings(num_classes, FIT_COUNT, seed=0)
     for layer in classifier.module.modules():
         if isinstance(layer, nn.BatchNorm2d):
@@ -158,8 +166,12 @@ def _trained(num_classes: int, width: int) -> dict[str, Tensor]:
         classifier(images / 255)  # in train mode, as modules are made
     shown = ((batch, None) for batch in (images, _noise(80, seed=3)))
     features = Outputs.concatenate(passes(classifier, shown, Needs(features=True))).features.double()
-    wanted = torch.zeros(len(features), num_classes, dtype=torch.float64)
-    wanted[: len(images)] = 6 * F.one_hot(labels, num_classes) - 6 / num_classes
+    wanted = torch.zeros(len(features), outputs, dtype=torch.float64)
+    wanted[: len(images)] = 6 * F.one_hot(labels, outputs) - 6 / outputs
+    if recipe == "garbage":
+        wanted[len(images) :, -1] = 6
+    elif recipe == "confidence":
+        wanted[: len(images), -1] = 6
     design = torch.cat([features, torch.ones(len(features), 1)], dim=1)
     gram = design.T @ design + 1e-3 * torch.eye(design.shape[1])
     solution = torch.linalg.solve(gram, design.T @ wanted).float()

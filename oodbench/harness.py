@@ -31,7 +31,7 @@ from oodbench.detectors.spec import parse_spec
 from oodbench.errors import OodbenchError
 from oodbench.metrics import accuracy, evaluate
 from oodbench.outputs import LiveOutputs, Needs, Outputs, PassCount, passes
-from oodbench.plan import Machine, Plan, make_plan
+from oodbench.plan import Assignment, Machine, Plan, make_plan
 from oodbench.progress import Reporter
 from oodbench.report.worst import WORST_FILE, Pictures, indices_to_keep, save_pictures
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Scores = dict[tuple[str, str, str], np.ndarray]
-"""(classifier, detector, set) → float64 scores in the set's order."""
+"""(model, detector, set) → float64 scores in the set's order."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,11 @@ class Result:
     card: Card
     scores: Scores
     pictures: dict[tuple[str, str], Pictures] = field(default_factory=dict)
-    """(classifier, set) → the images that some detector got most wrong, as the classifier takes them."""
+    """(model, set) → the images that some detector got most wrong, as the classifier takes them."""
 
     @property
     def table(self) -> pd.DataFrame:
-        """One row per classifier, detector and OOD set."""
+        """One row per model, detector and OOD set."""
         from oodbench.report.table import leaderboard
 
         return leaderboard(self.card)
@@ -93,29 +93,29 @@ def run(
     plan = make_plan(benchmark or Benchmark(), machine or Machine(), reporter, classifiers)
     for note in plan.notes:
         reporter.say(note)
-    measured = [_Measurement(plan, classifier, reporter).measure() for classifier in plan.classifiers]
-    return Result(
-        _card(plan, measured),
-        {key: scores for one in measured for key, scores in one.scores.items()},
-        {key: pictures for one in measured for key, pictures in one.pictures.items()},
-    )
+    measured = [_Measurement(plan, assignment, reporter).measure() for assignment in plan.assignments]
+    scores = {key: scores for one in measured for key, scores in one.scores.items()}
+    return Result(_card(plan, measured), scores, _worst(plan, scores))
 
 
 @dataclass
 class _Measurement:
-    """One classifier under all detectors."""
+    """One classifier under the detectors that read it."""
 
     plan: Plan
-    classifier: Classifier
+    assignment: Assignment
     reporter: Reporter
     scores: Scores = field(default_factory=dict)
-    pictures: dict[tuple[str, str], Pictures] = field(default_factory=dict)
     metrics: list[dict[str, Any]] = field(default_factory=list)
     sets: list[dict[str, Any]] = field(default_factory=list)
     learned: dict[str, dict[str, Any]] = field(default_factory=dict)
     counts: dict[str, PassCount] = field(default_factory=lambda: defaultdict(PassCount))
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     accuracy: float = float("nan")
+
+    @property
+    def classifier(self) -> Classifier:
+        return self.assignment.classifier
 
     def measure(self) -> _Measurement:
         self._fit()
@@ -124,24 +124,25 @@ class _Measurement:
         assert id_set.test.labels is not None  # load_id refuses an ID set without labels
         self.accuracy = accuracy(predictions, id_set.test.labels)
         for images in ood_sets:
-            self._score(images, "OOD")
-            self.metrics += [self._row(label, images) for label in self.plan.detectors]
-        self._keep_worst(id_set.test, ood_sets)
+            into_garbage = self._score(images, "OOD") == id_set.num_classes
+            share = float(into_garbage.mean()) if self.assignment.garbage else None
+            self.metrics += [self._row(label, images, share) for label in self.assignment.detectors]
         return self
 
     def _fit(self) -> None:
-        needs = _needs(self.plan.detectors.values())
-        if any(detector.learns() for detector in self.plan.detectors.values()):
+        detectors = self.assignment.detectors
+        needs = _needs(detectors.values())
+        if any(detector.learns() for detector in detectors.values()):
             outputs = self._collect(self.plan.id_set.fit, "fit", needs)
             for name in sorted(needs.proxies):
                 proxy = make_proxy(name, self.plan.id_set.fit, self.plan.benchmark.seed)
                 outputs.proxies[name] = self._collect(proxy, "proxy", needs)
             for images in self.plan.sets[self.classifier.image_shape][1]:
                 outputs.validation[images.name] = self._collect(images, "validation", needs)
-            for label, detector in self.plan.detectors.items():
+            for label, detector in detectors.items():
                 with self._timed(f"fit {label}"):
                     detector.fit(outputs)
-        for label, detector in self.plan.detectors.items():
+        for label, detector in detectors.items():
             self.learned[label] = {
                 name: value for name, value in detector.state.items() if not isinstance(value, Tensor)
             }
@@ -152,36 +153,25 @@ class _Measurement:
         return Outputs.concatenate(self._passes(images, role, needs))
 
     def _score(self, images: ImageSet, role: str) -> np.ndarray:
-        """Score a set under all detectors, batch by batch; returns the predicted classes."""
-        scores: dict[str, list[np.ndarray]] = {label: [] for label in self.plan.detectors}
+        """Score a set under the detectors, batch by batch; returns the predicted classes."""
+        detectors = self.assignment.detectors
+        scores: dict[str, list[np.ndarray]] = {label: [] for label in detectors}
         predictions: list[np.ndarray] = []
-        for outputs in self._passes(images, role, _needs(self.plan.detectors.values())):
+        for outputs in self._passes(images, role, _needs(detectors.values())):
             done = sum(map(len, predictions))
-            predictions.append(outputs.logits.argmax(dim=1).cpu().numpy())
-            for label, detector in self.plan.detectors.items():
+            # Garbage is an answer like a class; any other output beyond the classes is none.
+            answers = outputs.logits if self.assignment.garbage else outputs.logits[:, : self.plan.id_set.num_classes]
+            predictions.append(answers.argmax(dim=1).cpu().numpy())
+            for label, detector in detectors.items():
                 with self._timed(f"score {label}"):
                     scores[label].append(_checked(detector.score(outputs), len(outputs), label, images.name, done))
         for label, parts in scores.items():
-            self.scores[self.classifier.name, label, images.name] = np.concatenate(parts)
+            self.scores[self.assignment.model, label, images.name] = np.concatenate(parts)
         return np.concatenate(predictions)
-
-    def _keep_worst(self, id_test: ImageSet, ood_sets: Sequence[ImageSet]) -> None:
-        """Keep the pixels of the few images that each detector got most wrong, for reports to show."""
-        name, shape = self.classifier.name, self.classifier.image_shape
-        wrong_id: set[int] = set()
-        for images in ood_sets:
-            pairs = [
-                (self.scores[name, label, id_test.name], self.scores[name, label, images.name])
-                for label in self.plan.detectors
-            ]
-            kept = indices_to_keep(pairs)
-            wrong_id |= set(kept.id_images.tolist())
-            self.pictures[name, images.name] = _pictures(images, kept.ood_images, shape)
-        self.pictures[name, id_test.name] = _pictures(id_test, np.array(sorted(wrong_id)), shape)
 
     def _passes(self, images: ImageSet, role: str, needs: Needs) -> Iterator[LiveOutputs]:
         machine, shape = self.plan.machine, self.classifier.image_shape
-        record = _set_record(images, role, self.classifier)
+        record = _set_record(images, role, self.assignment)
         self.sets.append(record)
         decided = "; ".join(filter(None, (record["matching"], *record["notes"])))
         if decided:
@@ -205,23 +195,24 @@ class _Measurement:
         finally:
             self.seconds[what] += time.perf_counter() - started
 
-    def _row(self, label: str, images: ImageSet) -> dict[str, Any]:
-        id_test = self.plan.id_set.test
+    def _row(self, label: str, images: ImageSet, garbage_share: float | None) -> dict[str, Any]:
+        model, id_test = self.assignment.model, self.plan.id_set.test
         return {
             "id": self.plan.id_set.name,
-            "model": self.classifier.name,
+            "model": model,
             "detector": label,
             "ood": images.name,
             "group": images.group,
             "n_id": len(id_test),
             "n_ood": len(images),
             **evaluate(
-                self.scores[self.classifier.name, label, id_test.name],
-                self.scores[self.classifier.name, label, images.name],
+                self.scores[model, label, id_test.name],
+                self.scores[model, label, images.name],
                 f"{label} on {id_test.name}",
                 f"{label} on {images.name}",
             ),
             "id_accuracy": self.accuracy,
+            "garbage_share": garbage_share,
         }
 
 
@@ -247,42 +238,72 @@ def _checked(scores: Tensor, count: int, label: str, set_name: str, offset: int)
     return array
 
 
+def _worst(plan: Plan, scores: Scores) -> dict[tuple[str, str], Pictures]:
+    """The pixels of the few images that each detector got most wrong, for reports to show."""
+    pictures = {}
+    id_test = plan.id_set.test
+    for model, shape in {one.model: one.classifier.image_shape for one in plan.assignments}.items():
+        wrong_id: set[int] = set()
+        for images in plan.sets[shape][0]:
+            kept = indices_to_keep(
+                (scores[model, label, id_test.name], scores[model, label, images.name])
+                for of_model, label, set_name in scores
+                if (of_model, set_name) == (model, images.name)
+            )
+            wrong_id |= set(kept.id_images.tolist())
+            pictures[model, images.name] = _pictures(images, kept.ood_images, shape)
+        pictures[model, id_test.name] = _pictures(id_test, np.array(sorted(wrong_id)), shape)
+    return pictures
+
+
 def _pictures(images: ImageSet, indices: np.ndarray, shape: ImageShape) -> Pictures:
     matched = match(images.subset(indices, "").read(0, len(indices)), shape)
     return Pictures(indices, matched.permute(0, 2, 3, 1).numpy())
 
 
-def _set_record(images: ImageSet, role: str, classifier: Classifier) -> dict[str, Any]:
+def _set_record(images: ImageSet, role: str, assignment: Assignment) -> dict[str, Any]:
     return {
         "name": images.name,
         "role": role,
         "group": images.group,
-        "classifier": classifier.name,
+        "classifier": assignment.model,
         "count": len(images),
         "content_hash": images.content_hash,
         "labels_hash": images.labels_hash,
         "origin": images.origin,
-        "matching": describe_match(images.read(0, 1)[0], classifier.image_shape),
+        "matching": describe_match(images.read(0, 1)[0], assignment.classifier.image_shape),
         "notes": list(images.notes),
     }
 
 
 def _card(plan: Plan, measured: Sequence[_Measurement]) -> Card:
+    sets = [record for one in measured for record in one.sets]
     return Card(
         benchmark=plan.benchmark.as_dict(),
         machine={
-            "device": str(plan.classifiers[0].device),
+            "device": str(plan.assignments[0].classifier.device),
             "batch_size": plan.machine.batch_size,
             "workers": plan.machine.workers,
             "platform": platform.platform(),
             "processors": os.cpu_count(),
             "threads": torch.get_num_threads(),
         },
-        sets=[record for one in measured for record in one.sets],
+        # What two classifiers of one model were shown is recorded once.
+        sets=[record for number, record in enumerate(sets) if record not in sets[:number]],
         classifiers=[_classifier_record(one) for one in measured],
         detectors=[_detector_record(label, detector, measured) for label, detector in plan.detectors.items()],
-        metrics=[row for one in measured for row in one.metrics],
+        metrics=_in_order(plan, [row for one in measured for row in one.metrics]),
         notes=plan.notes,
+    )
+
+
+def _in_order(plan: Plan, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Model by model, set by set, in the benchmark's order of the detectors."""
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    sets = list(dict.fromkeys(row["ood"] for row in rows))
+    labels = list(plan.detectors)
+    return sorted(
+        rows, key=lambda row: (models.index(row["model"]), sets.index(row["ood"]), labels.index(row["detector"]))
     )
 
 
@@ -290,6 +311,8 @@ def _classifier_record(one: _Measurement) -> dict[str, Any]:
     classifier = one.classifier
     return {
         "name": classifier.name,
+        "model": one.assignment.model,
+        "detectors": list(one.assignment.detectors),
         "content_hash": classifier.content_hash(),
         "num_classes": classifier.num_classes,
         "image_shape": list(classifier.image_shape),
@@ -309,5 +332,5 @@ def _detector_record(label: str, detector: Detector, measured: Sequence[_Measure
         "name": entry.name,
         "paper": entry.paper,
         "parameters": asdict(detector),
-        "learned": {one.classifier.name: one.learned[label] for one in measured},
+        "learned": {one.classifier.name: one.learned[label] for one in measured if label in one.learned},
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -20,8 +20,9 @@ from oodbench.detectors.spec import build, label, parse_spec
 from oodbench.errors import OodbenchError
 from oodbench.files import cache_folder
 from oodbench.models.catalogue import MODELS, find_model
-from oodbench.models.load import default_model, load_classifier
+from oodbench.models.load import default_model, load_classifier, recipe_of
 from oodbench.progress import Reporter
+from oodbench.recipes.obtain import find_recipe, obtain_own_classifier, training_part
 from oodbench.training import EpochReport, default_settings, train
 
 
@@ -49,10 +50,27 @@ class Machine:
 
 
 @dataclass(frozen=True)
+class Assignment:
+    """A classifier, and the detectors that read it.
+
+    Attributes:
+        model: what the detectors' rows are called after. A detector's own classifier has its architecture from one
+            that the user asked for, and its rows stand with those of that one, where it is scored too.
+        garbage: whether the last of the classifier's outputs is no ID class but garbage.
+    """
+
+    model: str
+    classifier: Classifier
+    detectors: Mapping[str, Detector]
+    garbage: bool = False
+
+
+@dataclass(frozen=True)
 class Plan:
     """All that a run needs.
 
     Attributes:
+        assignments: which detectors read which classifier; those of one model follow each other.
         sets: per image form of the classifiers, since generated sets are made in it, the scored OOD sets and the
             validation sets.
         detectors: label → detector, not fitted.
@@ -62,7 +80,7 @@ class Plan:
     benchmark: Benchmark
     machine: Machine
     id_set: InDistribution
-    classifiers: list[Classifier]
+    assignments: list[Assignment]
     detectors: dict[str, Detector]
     sets: dict[ImageShape, tuple[list[ImageSet], list[ImageSet]]]
     notes: list[str]
@@ -84,8 +102,15 @@ def make_plan(
     if benchmark.validation_ood:
         validation_names, more = expand_ood(benchmark.validation_ood, id_name=id_set.name, data_root=machine.data_root)
         notes += more
-    if not classifiers:
-        references = benchmark.models or (default_model(id_set.image_shape),)
+    own = own_checkpoints(benchmark.models, detectors)
+    references = tuple(one for one in benchmark.models if one not in own.values())
+    references = references or (default_model(id_set.image_shape),)
+    shared = {label: detector for label, detector in detectors.items() if detector.recipe is None}
+    if len(set(references)) < len(references):
+        raise OodbenchError("the same classifier is named twice; name each once")
+    # An architecture that no detector reads as such need not be trained.
+    architectures = not classifiers and not shared and all(is_architecture(one) for one in references)
+    if not classifiers and not architectures:
         classifiers = [obtain_classifier(one, benchmark, id_set, device, reporter) for one in references]
     for classifier in classifiers:
         if classifier.num_classes != id_set.num_classes:
@@ -94,6 +119,8 @@ def make_plan(
                 f"give a classifier that was trained on {id_set.name}, or another --id"
             )
         classifier.to(device)
+    bases = [(one, one, id_set.image_shape) for one in references] if architectures else _bases(classifiers)
+    whole = id_set
     id_set = replace(
         id_set,
         fit=_drawn(id_set.fit, benchmark.fit_limit, benchmark.seed, "fit"),
@@ -109,11 +136,59 @@ def make_plan(
             [load(name, shape, benchmark.limit) for name in names],
             [load(name, shape, benchmark.fit_limit) for name in validation_names],
         )
-        for shape in {classifier.image_shape for classifier in classifiers}
+        for shape in {shape for _, _, shape in bases}
     }
     for scored, validation in sets.values():
         check_disjoint(scored, validation)
-    return Plan(benchmark, machine, id_set, distinct_names(classifiers), detectors, sets, notes)
+    assignments: list[Assignment] = []
+    by_name = {classifier.name: classifier for classifier in classifiers}
+    for model, architecture, shape in bases:
+        if shared:
+            assignments.append(Assignment(model, by_name[model], shared))
+        for part, readers in _by_training(detectors).items():
+            reference = own.get(part.recipe or "")
+            trained = obtain_own_classifier(part, architecture, whole, shape, device, reporter, reference)
+            trained.name = f"{model}+{label(part)}"
+            garbage = part.recipe is not None and find_recipe(part.recipe).garbage
+            assignments.append(Assignment(model if shared else trained.name, trained, readers, garbage))
+    return Plan(benchmark, machine, id_set, assignments, detectors, sets, notes)
+
+
+def _bases(classifiers: Sequence[Classifier]) -> list[tuple[str, str, ImageShape]]:
+    """Name, architecture and image form of what detectors' own classifiers are to be like; names are made distinct.
+
+    Where the architecture is none of oodbench's it is the small network for that size of image.
+    """
+    architectures = [one.name if one.name in MODELS else default_model(one.image_shape) for one in classifiers]
+    named = distinct_names(classifiers)
+    return [(one.name, like, one.image_shape) for one, like in zip(named, architectures, strict=True)]
+
+
+def own_checkpoints(references: Sequence[str], detectors: Mapping[str, Detector]) -> dict[str, str]:
+    """Recipe → reference, of the checkpoints among the references that are trained by a recipe.
+
+    Raises:
+        OodbenchError: there are two of a recipe, or no detector reads one.
+    """
+    found: dict[str, str] = {}
+    wanted = {detector.recipe for detector in detectors.values()}
+    for reference in references:
+        # What is no file is refused, in words, where classifiers are obtained.
+        if not is_architecture(reference) and Path(reference).is_file() and (recipe := recipe_of(reference)):
+            if recipe in found or recipe not in wanted:
+                reason = f"so is {found[recipe]}" if recipe in found else "no detector of this run reads such a one"
+                raise OodbenchError(f"{reference} is trained by the recipe {recipe}, and {reason}; leave it out")
+            found[recipe] = reference
+    return found
+
+
+def _by_training(detectors: Mapping[str, Detector]) -> dict[Detector, dict[str, Detector]]:
+    """The detectors with a classifier of their own, grouped by what decides its training."""
+    groups: dict[Detector, dict[str, Detector]] = {}
+    for name, detector in detectors.items():
+        if detector.recipe is not None:
+            groups.setdefault(training_part(detector), {})[name] = detector
+    return groups
 
 
 def build_detectors(benchmark: Benchmark) -> dict[str, Detector]:
@@ -154,13 +229,18 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def is_architecture(reference: str) -> bool:
+    """Whether a reference is an architecture of ours, to be trained, and no checkpoint."""
+    return reference in MODELS and not Path(reference).exists()
+
+
 def obtain_classifier(
     reference: str, benchmark: Benchmark, id_set: InDistribution, device: torch.device, reporter: Reporter
 ) -> Classifier:
     """The classifier of `reference`: loaded, or, for a bare architecture of ours, trained once and kept."""
     if "=" not in reference and not Path(reference).exists() and not Path(reference).suffix:
         find_model(reference)
-    if reference not in MODELS or Path(reference).exists():
+    if not is_architecture(reference):
         classifier = load_classifier(
             reference,
             num_classes=id_set.num_classes,

@@ -48,8 +48,9 @@ def check_detector(detector: Detector | type[Detector], device: torch.device | s
 def run_check(check: Check, detector: Detector | type[Detector], device: torch.device | str = "cpu") -> None:
     """One of `CHECKS` on a fresh example; whatever goes wrong is an AssertionError that names the check."""
     name = detector.__name__ if isinstance(detector, type) else label(detector)
+    subject = detector() if isinstance(detector, type) else replace(detector)
     try:
-        check(detector() if isinstance(detector, type) else replace(detector), make_example(device=device))
+        check(subject, make_example(device=device, recipe=subject.recipe))
     except Exception as error:
         kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
         raise AssertionError(f"{name} fails {check.__name__}: {kind}{error}") from error
@@ -141,7 +142,7 @@ def check_determinism(detector: Detector, example: Example) -> None:
 def check_batches(detector: Detector, example: Example) -> None:
     """An image's score is the same in a batch of 1, 7, 64 or all, and in any order of the images."""
     # In float64, where rounding in the network's own batched kernels does not show.
-    example = make_example(precision=torch.float64, device=example.classifier.device)
+    example = make_example(precision=torch.float64, device=example.classifier.device, recipe=detector.recipe)
     _fit(detector, example)
     images = example.all_images
     whole = _scores(detector, example, images, batch_size=len(images))
@@ -208,7 +209,7 @@ def check_other_width(detector: Detector, example: Example) -> None:
     """A detector fitted on one classifier refuses the outputs of one of other widths, in words."""
     if detector.learns():
         _fit(detector, example)
-        other = make_example(num_classes=5, width=16, device=example.classifier.device)
+        other = make_example(num_classes=5, width=16, device=example.classifier.device, recipe=detector.recipe)
         try:
             _scores(detector, other, other.id_images)
         except OodbenchError:
@@ -221,14 +222,17 @@ def check_extreme_logits(detector: Detector, example: Example) -> None:
     _fit(detector, example)
     largest = float(_logits(example).abs().max())
     for factor in (1e4 / largest, -1e4 / largest, 0.0):
-        scaled = make_example(head_factor=factor, device=example.classifier.device)
+        scaled = make_example(head_factor=factor, device=example.classifier.device, recipe=detector.recipe)
         found = _scores(detector, scaled, example.all_images)
         assert found.isfinite().all(), f"logits times {factor:.0f} give {found[~found.isfinite()][0]}"
 
 
 def check_parameters(detector: Detector, example: Example) -> None:
-    """Each hyper-parameter changes a score, beside the others as they are, as by default, or one chosen."""
-    declared = parameters(type(detector))
+    """Each hyper-parameter changes a score, beside the others as they are, as by default, or one chosen.
+
+    Those of its own classifier's training do so by that classifier, which the example is not.
+    """
+    declared = [facts for facts in parameters(type(detector)) if not facts.training]
     for facts in declared:
         others = [other for other in declared if other is not facts and (other.choices or other.type is bool)]
         settings = [{}, *({other.name: value} for other in others for value in _values(other, example))]

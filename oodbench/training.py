@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from oodbench.classifier import Classifier
@@ -100,7 +99,7 @@ class EpochReport:
 
 
 @dataclass(frozen=True)
-class _Pixels:
+class Pixels:
     """An image set in memory, in the classifier's form: uint8 N×C×H×W, and int64 labels."""
 
     images: Tensor
@@ -118,6 +117,9 @@ def train(
     checkpoint: Path | None = None,
     device: torch.device | str = "cpu",
     progress: Callable[[EpochReport], None] | None = None,
+    objective: nn.Module | None = None,
+    more_outputs: int = 0,
+    record: Mapping[str, Any] | None = None,
 ) -> Classifier:
     """Train an architecture on the images of `fit`; the weights of the last epoch are kept.
 
@@ -131,59 +133,69 @@ def train(
             that is needed to go on; a training of the same settings and images that finds it goes on from
             there.
         progress: is told of each epoch.
+        objective: the mean loss of (logits, labels); by default the cross-entropy. What it learns is resumed too.
+        more_outputs: how many outputs the network has after those of the classes, for the objective to use.
+        record: what the checkpoint shall say of the training beside what it says anyway.
 
     Raises:
         OodbenchError: labels are missing or do not fit the classes, a class has no image, the loss stops
             being finite, or the resume file belongs to another training.
     """
     images = [fit.content_hash, fit.labels_hash]
-    identity = json.dumps([architecture, num_classes, image_shape, asdict(settings), images])
-    fit_pixels = _in_memory(fit, num_classes, image_shape)
-    held_out_pixels = _in_memory(held_out, num_classes, image_shape)
-    _require_every_class(fit, fit_pixels.labels, num_classes)
-    with _own_random_numbers(device):
+    objective = objective or nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
+    outputs, record = num_classes + more_outputs, dict(record or {})
+    identity = json.dumps([architecture, outputs, image_shape, asdict(settings), images, repr(objective), record])
+    fit_pixels = in_memory(fit, num_classes, image_shape)
+    held_out_pixels = in_memory(held_out, num_classes, image_shape)
+    require_every_class(fit, fit_pixels.labels, num_classes)
+    with own_random_numbers(device):
         torch.manual_seed(settings.seed)
         mean, std = channel_statistics(fit_pixels.images)
-        module = build(architecture, num_classes, image_shape)
+        module = build(architecture, outputs, image_shape)
+        objective.to(device)
         classifier = Classifier(
-            module, num_classes=num_classes, image_shape=image_shape, mean=mean, std=std, name=architecture
+            module, num_classes=outputs, image_shape=image_shape, mean=mean, std=std, name=architecture
         ).to(device)
         # On CPUs the convolutions are a fifth to a half faster in this order of memory.
         module.to(memory_format=torch.channels_last)
-        optimiser = _optimiser(module, settings)
+        optimiser = new_optimiser(module, settings)
         resume = None if checkpoint is None else Path(f"{checkpoint}.resume")
-        reports = _resumed(resume, identity, module, optimiser)
+        reports = _resumed(resume, identity, module, optimiser, objective)
         for epoch in range(len(reports), settings.epochs):
             started = time.monotonic()
             # A seed an epoch: where a training resumes, the random numbers are what they would have been.
             torch.manual_seed(settings.seed * 1_000_003 + epoch + 1)
-            loss = _epoch(classifier, optimiser, fit_pixels, settings, epoch)
+            loss = run_epoch(classifier, optimiser, fit_pixels, settings, epoch, objective)
             if not np.isfinite(loss):
                 raise OodbenchError(
                     f"training {architecture} on {fit.name}: the loss of epoch {epoch + 1} is {loss}; "
                     f"lower the learning rate (it is {settings.learning_rate})"
                 )
-            right = accuracy(classifier, held_out_pixels.images, held_out_pixels.labels)
+            right = accuracy(classifier, held_out_pixels.images, held_out_pixels.labels, num_classes)
             report = EpochReport(epoch + 1, settings.epochs, loss, right, time.monotonic() - started)
             reports.append(report)
             if resume is not None:
-                _save_resume(resume, identity, module, optimiser, reports)
+                _save_resume(resume, identity, module, optimiser, objective, reports)
             if progress is not None:
                 progress(report)
     module.to(memory_format=torch.contiguous_format)
     module.eval()
     if checkpoint is not None and resume is not None:
-        save_checkpoint(classifier, architecture, checkpoint, _record(fit, held_out, settings, reports))
+        save_checkpoint(classifier, architecture, checkpoint, _record(fit, held_out, settings, reports) | record)
         resume.unlink(missing_ok=True)
     return classifier
 
 
-def accuracy(classifier: Classifier, images: Tensor, labels: Tensor) -> float:
-    """Share of the images (uint8 N×C×H×W in the classifier's form) whose largest logit is their label's."""
+def accuracy(classifier: Classifier, images: Tensor, labels: Tensor, classes: int | None = None) -> float:
+    """Share of the images (uint8 N×C×H×W in the classifier's form) whose largest logit is their label's.
+
+    Args:
+        classes: look at the logits of so many classes only; by default at all.
+    """
     right = 0
     with classifier.inference(), torch.no_grad():
         for batch, wanted in zip(images.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True):
-            logits = classifier(to_unit(batch, classifier.device))
+            logits = classifier(to_unit(batch, classifier.device))[:, :classes]
             right += int((logits.argmax(dim=1) == wanted.to(logits.device)).sum())
     return right / len(labels)
 
@@ -236,7 +248,8 @@ def one_cycle(progress: float) -> float:
     return min(progress / WARM_UP, (1 - progress) / (1 - WARM_UP))
 
 
-def _optimiser(module: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
+def new_optimiser(module: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
+    """SGD with Nesterov's momentum, which decays the weights of convolutions and linear layers alone."""
     weights = _penalised(module)
     others = [parameter for parameter in module.parameters() if parameter.dim() <= 1]
     groups = [
@@ -250,14 +263,15 @@ def _penalised(module: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in module.parameters() if parameter.dim() > 1]
 
 
-def _epoch(
+def run_epoch(
     classifier: Classifier,
     optimiser: torch.optim.Optimizer,
-    data: _Pixels,
+    data: Pixels,
     settings: TrainingSettings,
     epoch: int,
+    objective: Callable[[Tensor, Tensor], Tensor],
 ) -> float:
-    """One pass over the images in a new order; the mean loss."""
+    """One pass over the images in a new order, the epoch counted from 0 in the schedule; the mean loss."""
     classifier.module.train()
     batches = -(-len(data.labels) // settings.batch_size)
     total = 0.0
@@ -269,7 +283,7 @@ def _epoch(
         images = augmented(data.images[chosen]) if settings.augment else data.images[chosen]
         labels = data.labels[chosen].to(classifier.device)
         logits = classifier(to_unit(images, classifier.device))
-        loss = F.cross_entropy(logits, labels, label_smoothing=settings.label_smoothing)
+        loss = objective(logits, labels)
         if settings.l1 > 0:
             loss = loss + settings.l1 * torch.stack([w.abs().sum() for w in _penalised(classifier.module)]).sum()
         optimiser.zero_grad()
@@ -279,7 +293,12 @@ def _epoch(
     return total / len(data.labels)
 
 
-def _in_memory(images: ImageSet, num_classes: int, image_shape: ImageShape) -> _Pixels:
+def in_memory(images: ImageSet, num_classes: int, image_shape: ImageShape) -> Pixels:
+    """A labelled image set in memory, in the form (C, H, W).
+
+    Raises:
+        OodbenchError: there are no images, or labels are missing or are no classes.
+    """
     if images.labels is None or len(images) == 0 or (images.labels < 0).any():
         raise OodbenchError(
             f"{images.name} ({images.origin}) has no images with labels, or not all are labelled: "
@@ -291,10 +310,11 @@ def _in_memory(images: ImageSet, num_classes: int, image_shape: ImageShape) -> _
             f"classes (0 to {num_classes - 1})"
         )
     matched = torch.cat([match(chunk, image_shape) for chunk in images.chunks()])
-    return _Pixels(matched, torch.from_numpy(np.asarray(images.labels, dtype=np.int64)))
+    return Pixels(matched, torch.from_numpy(np.asarray(images.labels, dtype=np.int64)))
 
 
-def _require_every_class(fit: ImageSet, labels: Tensor, num_classes: int) -> None:
+def require_every_class(fit: ImageSet, labels: Tensor, num_classes: int) -> None:
+    """Raise OodbenchError if a class of 0 … K−1 is not among the labels of the images to train on."""
     counts = torch.bincount(labels, minlength=num_classes)
     missing = [str(label) for label in (counts == 0).nonzero().flatten().tolist()]
     if missing:
@@ -305,27 +325,33 @@ def _require_every_class(fit: ImageSet, labels: Tensor, num_classes: int) -> Non
 
 
 @contextmanager
-def _own_random_numbers(device: torch.device | str) -> Iterator[None]:
+def own_random_numbers(device: torch.device | str) -> Iterator[None]:
     """What is drawn and seeded inside leaves the caller's random numbers as they were."""
     with torch.random.fork_rng(devices=[device] if torch.device(device).type == "cuda" else []):
         yield
 
 
 def _save_resume(
-    path: Path, identity: str, module: nn.Module, optimiser: torch.optim.Optimizer, reports: list[EpochReport]
+    path: Path,
+    identity: str,
+    module: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    objective: nn.Module,
+    reports: list[EpochReport],
 ) -> None:
     state = {
         "identity": identity,
         "reports": [asdict(report) for report in reports],
         "module": module.state_dict(),
         "optimiser": optimiser.state_dict(),
+        "objective": objective.state_dict(),
     }
     with atomic_write(path) as temporary:
         torch.save(state, temporary)
 
 
 def _resumed(
-    path: Path | None, identity: str, module: nn.Module, optimiser: torch.optim.Optimizer
+    path: Path | None, identity: str, module: nn.Module, optimiser: torch.optim.Optimizer, objective: nn.Module
 ) -> list[EpochReport]:
     """Bring module and optimiser to where an interrupted training stopped; the reports of the epochs done."""
     if path is None or not path.exists():
@@ -344,6 +370,7 @@ def _resumed(
         )
     module.load_state_dict(state["module"])
     optimiser.load_state_dict(state["optimiser"])
+    objective.load_state_dict(state["objective"])
     return [EpochReport(**report) for report in state["reports"]]
 
 

@@ -15,7 +15,8 @@ ROOT = Path(__file__).parents[1]
 def test_the_table_is_that_of_the_committed_run() -> None:
     folder = ROOT / "results/cifar10-resnet20"
     measured = leaderboard(Card.load(folder / "card.json"))
-    pd.testing.assert_frame_equal(measured, pd.read_csv(folder / "leaderboard.csv"))
+    written = pd.read_csv(folder / "leaderboard.csv")
+    pd.testing.assert_frame_equal(measured[list(written.columns)], written)
     auroc = measured.pivot(index="detector", columns="ood", values="auroc")
     lines = [line for line in (ROOT / "docs/findings.md").read_text(encoding="utf-8").splitlines() if line[:1] == "|"]
     header, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from oodbench import Benchmark, Card, Classifier, Machine, Needs, OodbenchError,
 from oodbench.card import load_scores
 from oodbench.detectors.base import Detector
 from oodbench.detectors.catalogue import DetectorEntry
-from oodbench.report.table import COLUMNS
+from oodbench.report.table import COLUMNS, to_markdown
+from tests.recipes.conftest import QUICK
 
 ONE_PASS = ("smood", "maxlogit", "energy", "lc", "oodl", "constant", "random")
 FIT, TEST, BRIGHT, DARK = 90, 41, 23, 17
@@ -244,3 +246,140 @@ def test_two_classifiers_of_one_name_are_told_apart(small_classifier: Classifier
     result = run(benchmark(image_files, detectors=("energy",)), [small_classifier, other])
     names = {row["model"] for row in result.card.metrics}
     assert len(names) == 2 and all(name.startswith("small-") for name in names)
+
+
+OWN = ("smood", "inversion", "oodl", "inversion(reading=certainty)")
+
+
+@pytest.fixture
+def own_classifiers(monkeypatch: pytest.MonkeyPatch) -> list[Classifier]:
+    """Own classifiers are trained in no time; the list fills with them as they are obtained."""
+    from oodbench import plan
+    from oodbench.recipes import obtain
+
+    obtained: list[Classifier] = []
+    original: Callable[..., Classifier] = plan.obtain_own_classifier
+
+    def noting(*arguments: Any) -> Classifier:
+        obtained.append(original(*arguments))
+        return obtained[-1]
+
+    monkeypatch.setattr(obtain, "default_garbage_settings", lambda *_: QUICK)
+    monkeypatch.setattr(plan, "obtain_own_classifier", noting)
+    return obtained
+
+
+def test_an_own_classifier_sees_every_scored_image_once_and_nothing_to_fit(
+    small_classifier: Classifier, image_files: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from oodbench import plan
+
+    own = Classifier(
+        torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 4)), num_classes=4, image_shape=(1, 8, 8)
+    )
+    monkeypatch.setattr(plan, "obtain_own_classifier", lambda *_: own)
+    results: list[Result] = []
+    entered: list[int] = []
+    work = benchmark(image_files, detectors=OWN)
+    entered.append(
+        count_entering(
+            own,
+            lambda: entered.append(
+                count_entering(small_classifier, lambda: results.append(run(work, [small_classifier])))
+            ),
+        )
+    )
+    assert entered == [FIT + proxies(results[0]) + TEST + BRIGHT + DARK, TEST + BRIGHT + DARK]
+    base, record = results[0].card.classifiers
+    assert base["images"]["fit"]["forward"] == FIT and "fit" not in record["images"]
+    assert (record["name"], record["model"]) == ("small+inversion", "small")
+    assert record["detectors"] == ["inversion", "inversion(reading=certainty)"]
+    assert base["detectors"] == ["smood", "oodl"]
+
+
+def test_other_detectors_score_as_if_there_were_no_own_classifier(
+    small_classifier: Classifier, image_files: dict[str, str], own_classifiers: list[Classifier]
+) -> None:
+    alone = run(benchmark(image_files, detectors=("smood", "oodl")), [small_classifier])
+    beside = run(benchmark(image_files, detectors=OWN), [small_classifier])
+    assert len(own_classifiers) == 1
+    for key, scores in alone.scores.items():
+        np.testing.assert_array_equal(scores, beside.scores[key])
+    shared = [row for row in beside.card.metrics if row["detector"] in ("smood", "oodl")]
+    assert shared == alone.card.metrics
+    # Nor are the images recorded twice.
+    assert beside.card.sets == alone.card.sets
+
+
+def test_rows_of_own_classifiers_stand_in_the_same_table(
+    small_classifier: Classifier, image_files: dict[str, str], own_classifiers: list[Classifier], tmp_path: Path
+) -> None:
+    result = run(benchmark(image_files, detectors=OWN), [small_classifier])
+    assert list(result.table.detector) == [*OWN, *OWN] and set(result.table.model) == {"small"}
+    (own,) = own_classifiers
+    stored = np.load(image_files["id"].removeprefix("npz:"))
+    bright = np.load(image_files["bright"].removeprefix("npz:"))["images"]
+    with own.inference(), torch.no_grad():
+        predicted, of_bright = (
+            own(torch.from_numpy(images)[:, None] / 255).argmax(1).numpy() for images in (stored["images"], bright)
+        )
+    rows = {row["detector"]: row for row in result.card.metrics if row["ood"] == "bright"}
+    assert rows["inversion"]["id_accuracy"] == pytest.approx((predicted == stored["labels"]).mean())
+    assert rows["inversion"]["garbage_share"] == pytest.approx((of_bright == 3).mean())
+    assert rows["smood"]["garbage_share"] is None
+    assert rows["smood"]["id_accuracy"] == result.card.classifiers[0]["id_accuracy"]
+    result.save(tmp_path / "out")
+    assert Card.load(tmp_path / "out" / "card.json") == result.card
+    assert "nan" not in to_markdown(result.card)
+    from oodbench.report.runs import measurements, read_run
+
+    assert len(measurements([read_run(tmp_path / "out")])) == len(result.table)
+
+
+def test_a_classifier_that_no_detector_reads_is_not_passed(
+    small_classifier: Classifier, image_files: dict[str, str], own_classifiers: list[Classifier]
+) -> None:
+    results: list[Result] = []
+    work = benchmark(image_files, detectors=("inversion",))
+    assert count_entering(small_classifier, lambda: results.append(run(work, [small_classifier]))) == 0
+    assert set(results[0].table.model) == {"small+inversion"}
+    without = run(work)
+    assert set(without.table.model) == {"cnn8+inversion"}
+    np.testing.assert_array_equal(
+        without.scores["cnn8+inversion", "inversion", "bright"],
+        results[0].scores["small+inversion", "inversion", "bright"],
+    )
+
+
+def test_detectors_trained_otherwise_read_classifiers_of_their_own(
+    small_classifier: Classifier, image_files: dict[str, str], own_classifiers: list[Classifier]
+) -> None:
+    work = benchmark(image_files, detectors=("smood", "inversion", "inversion(seed=1)"))
+    result = run(work, [small_classifier])
+    names = [record["name"] for record in result.card.classifiers]
+    assert names == ["small", "small+inversion", "small+inversion(seed=1)"]
+    assert len({record["content_hash"] for record in result.card.classifiers}) == 3
+    assert set(result.table.model) == {"small"}
+
+
+def test_an_output_that_is_no_class_is_no_answer(
+    small_classifier: Classifier, image_files: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The confidence of a classifier that is right and very sure would be the largest of its outputs."""
+    from oodbench import plan
+
+    own = Classifier(
+        torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 4)), num_classes=4, image_shape=(1, 8, 8)
+    )
+    with torch.no_grad():
+        own.module[1].bias[3] = 100  # type: ignore[index, union-attr, operator]
+    monkeypatch.setattr(plan, "obtain_own_classifier", lambda *_: own)
+    result = run(benchmark(image_files, detectors=("smood", "confidence")), [small_classifier])
+    stored = np.load(image_files["id"].removeprefix("npz:"))
+    with own.inference(), torch.no_grad():
+        logits = own(torch.from_numpy(stored["images"])[:, None] / 255)
+    right = float((logits[:, :3].argmax(1).numpy() == stored["labels"]).mean())
+    row = result.card.metrics[1]
+    assert row["detector"] == "confidence" and row["garbage_share"] is None
+    assert row["id_accuracy"] == pytest.approx(right) and right > 0
+    np.testing.assert_allclose(result.scores["small", "confidence", "rot_test"], logits[:, 3].double(), rtol=1e-6)

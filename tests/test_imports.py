@@ -20,7 +20,7 @@ LAYERS = (
     {"outputs"},
     {"detectors", "models", "inversion"},
     {"training", "example"},
-    {"testing"},
+    {"testing", "recipes"},
     {"plan"},
     {"report"},
     {"harness", "study"},

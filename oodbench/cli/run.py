@@ -70,7 +70,7 @@ def command(
     check_writable(out or Path("results"))
     result = run(benchmark, machine=machine, reporter=ConsoleReporter())
     if out is None:
-        models = "+".join(record["name"] for record in result.card.classifiers)
+        models = "+".join(dict.fromkeys(row["model"] for row in result.card.metrics))
         out = Path("results") / f"{result.card.metrics[0]['id']}-{models}-{benchmark.short_hash()}"
     paths = result.save(out)
     for table in terminal_tables(result.card, output.width):

@@ -11,8 +11,12 @@ import click
 @click.command("train", short_help="Train a classifier.")
 @click.option("--id", "id", required=True, metavar="NAME|npz:PATH|folder:PATH", help="The ID set to train on.")
 @click.option("--model", "architecture", help="An architecture of `oodbench list models`.  [default: by image size]")
+@click.option("--recipe", help="garbage or confidence: for the detectors inversion and confidence.")
+@click.option("--rounds", type=click.IntRange(min=1), help="Of the recipe garbage, at most.")
 @click.option(
-    "--out", type=click.Path(path_type=Path, dir_okay=False), help="The checkpoint.  [default: ID-MODEL.safetensors]"
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The checkpoint.  [default: ID-MODEL[-RECIPE].safetensors]",
 )
 @click.option("--data-root", type=click.Path(path_type=Path, file_okay=False), help="Folder that holds the data sets.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
@@ -24,28 +28,59 @@ import click
 @click.option("--label-smoothing", type=float)
 @click.option("--seed", type=click.IntRange(min=0))
 def command(
-    id: str, architecture: str | None, out: Path | None, data_root: Path | None, device: str, **given: Any
+    id: str,
+    architecture: str | None,
+    recipe: str | None,
+    rounds: int | None,
+    out: Path | None,
+    data_root: Path | None,
+    device: str,
+    **given: Any,
 ) -> None:
     """Train a classifier on an ID set, showing its accuracy on the test split after each epoch.
 
     The same command goes on where an interrupted one stopped (from CHECKPOINT.resume, written after each epoch). The
     last epoch is kept: the test split decides nothing. What is not given has a default for the set and architecture.
+
+    With --recipe garbage each round trains, inverts the network, and adds the inverted images to the garbage class; the
+    options are those of a round. The folder OUT.rounds has every round's network, images and figures. The checkpoint
+    is for the detector inversion: oodbench run --detector inversion --model OUT.
     """
     from dataclasses import replace
 
-    from oodbench.cli.console import log
+    from oodbench.cli.console import ConsoleReporter, log
     from oodbench.data.load import load_id
+    from oodbench.errors import OodbenchError
     from oodbench.files import check_writable
     from oodbench.models.load import default_model
     from oodbench.plan import choose_device
+    from oodbench.recipes.obtain import find_recipe
     from oodbench.training import EpochReport, default_settings, train
 
     chosen_device = choose_device(device)
     id_set = load_id(id, data_root=data_root, seed=given["seed"] or 0)
     architecture = architecture or default_model(id_set.image_shape)
-    out = out or Path(f"{id_set.name}-{architecture}.safetensors")
+    out = out or Path(f"{'-'.join(filter(None, (id_set.name, architecture, recipe)))}.safetensors")
     check_writable(out.parent)
     chosen = {key: value for key, value in given.items() if value is not None}
+    if rounds and recipe != "garbage":
+        raise OodbenchError("--rounds is for training with --recipe garbage; give that, or --epochs alone")
+    if recipe:
+        chosen_recipe = find_recipe(recipe)
+        by_recipe = chosen_recipe.settings(id_set.name, architecture, {"rounds": rounds} if rounds else {})
+        chosen_recipe.train(
+            architecture,
+            id_set.fit,
+            id_set.test,
+            num_classes=id_set.num_classes,
+            image_shape=id_set.image_shape,
+            settings=replace(by_recipe, training=replace(by_recipe.training, **chosen)),
+            checkpoint=out,
+            device=chosen_device,
+            reporter=ConsoleReporter(),
+        )
+        click.echo(out)
+        return
     settings = replace(default_settings(id_set.name, architecture), **chosen)
 
     def show(report: EpochReport) -> None:

@@ -27,12 +27,16 @@ def parameter(
     high: float = math.inf,
     choices: Sequence[Any] = (),
     grid: Sequence[Any] = (),
+    training: bool = False,
 ) -> Any:
-    """Declare a hyper-parameter: its default, what it is, its range (inclusive) or choices, a search grid."""
-    return field(
-        default=default,
-        metadata={"help": help, "low": low, "high": high, "choices": tuple(choices), "grid": tuple(grid)},
-    )
+    """Declare a hyper-parameter: its default, what it is, its range (inclusive) or choices, a search grid.
+
+    Args:
+        training: it decides how the detector's own classifier is trained (see `Detector.recipe`), not how its
+            outputs are read.
+    """
+    facts = {"help": help, "low": low, "high": high, "choices": tuple(choices), "grid": tuple(grid)}
+    return field(default=default, metadata=facts | {"training": training})
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,9 @@ class Detector(ABC):
 
     control: ClassVar[bool] = False
     """Whether it ignores on purpose what tells ID from OOD."""
+
+    recipe: ClassVar[str | None] = None
+    """The recipe, of `oodbench.recipes`, that trains the classifier which it reads; None: it reads any classifier."""
 
     @property
     def needs(self) -> Needs:

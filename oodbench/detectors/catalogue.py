@@ -85,6 +85,18 @@ _BUILT_IN = (
         "one-class SVM on the pooled output of the layer that tells ID from shuffled ID best",
     ),
     DetectorEntry(
+        "inversion",
+        "oodbench.detectors.inversion:Inversion",
+        "Suhail et al. 2025 (arXiv 2505.23448)",
+        "a classifier of its own with a garbage class, trained on noise and on inversions of itself",
+    ),
+    DetectorEntry(
+        "confidence",
+        "oodbench.detectors.confidence:Confidence",
+        "DeVries & Taylor 2018 (arXiv 1802.04865)",
+        "a classifier of its own that learned to say how sure it is, paid in hints",
+    ),
+    DetectorEntry(
         "maxlogit",
         "oodbench.detectors.logits:MaxLogit",
         "Hendrycks et al. 2022 (arXiv 1911.11132)",

@@ -24,6 +24,7 @@ class ParameterFacts:
     choices: tuple[Any, ...]
     grid: tuple[Any, ...]
     help: str
+    training: bool
 
 
 def parameters(detector_class: type[Detector]) -> list[ParameterFacts]:

@@ -52,6 +52,16 @@ def load_classifier(
     return Classifier(network, num_classes=classes, image_shape=form, mean=means, std=deviations, name=architecture)
 
 
+def recipe_of(reference: str) -> str | None:
+    """The recipe by which a checkpoint of ours was trained; None for one trained plainly, or by others.
+
+    Raises:
+        OodbenchError: there is no such file, or it is no checkpoint.
+    """
+    recipe: str | None = load_checkpoint(_parts(reference)[1]).record.get("recipe")
+    return recipe
+
+
 def default_model(image_shape: ImageShape) -> str:
     """The architecture that is trained where the user names none: the small CNN for that size of image."""
     size = max(image_shape[1:])

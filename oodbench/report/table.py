@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,12 +26,14 @@ COLUMNS = (
     "n_ood",
     *METRICS,
     "id_accuracy",
+    "garbage_share",
 )
 
 
 def leaderboard(card: Card) -> pd.DataFrame:
     """One row per classifier, detector and OOD set, in the order of the run; metrics as fractions."""
-    return pd.DataFrame(card.metrics, columns=list(COLUMNS))
+    # Cards of before there was a garbage class have no share of it, and most detectors have none.
+    return pd.DataFrame(card.metrics, columns=list(COLUMNS)).astype({"garbage_share": float})
 
 
 def save_csv(card: Card, path: Path) -> None:
@@ -121,4 +124,4 @@ def _formatted(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _percent(value: float, digits: int = 1) -> str:
-    return f"{100 * value:.{digits}f}"
+    return "" if math.isnan(value) else f"{100 * value:.{digits}f}"

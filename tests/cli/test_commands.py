@@ -63,6 +63,24 @@ def test_train_then_run_with_the_checkpoint(oodbench: Command, tmp_path: Path) -
     assert ended.code == 0, ended.err
 
 
+def test_train_by_the_garbage_recipe_then_run_inversion_on_it(oodbench: Command, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "own.safetensors"
+    ended = oodbench(
+        "train", "--recipe", "garbage", "--id", "digits", "--rounds", "1", "--epochs", "1", "--out", checkpoint
+    )
+    assert ended.code == 0, ended.err
+    assert "round 1: ID accuracy" in ended.err and "garbage share on held-out noise" in ended.err
+    out = tmp_path / "out"
+    run = ("run", "--model", checkpoint, "--ood", "uniform", "--out", out, "--detector")
+    ended = oodbench(*run, "inversion")
+    assert ended.code == 0, ended.err
+    assert "training" not in ended.err and "inversion" in ended.out
+    ended = oodbench(*run, "energy")
+    assert ended.code == 2 and "no detector of this run reads such a one" in ended.err
+    ended = oodbench("train", "--id", "digits", "--rounds", "2", "--out", checkpoint)
+    assert ended.code == 2 and "--recipe garbage" in ended.err
+
+
 @pytest.mark.parametrize(
     "arguments", [["--help"], ["--version"], ["list", "detectors"], ["run", "--help"], ["invert", "--help"]]
 )

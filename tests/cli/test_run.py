@@ -38,6 +38,7 @@ def test_default_run_gives_every_file_and_every_row(default_run: Path) -> None:
     assert tuple(table.columns) == COLUMNS
     assert set(table.ood) == {"gaussian", "uniform", "structured", "photos"}
     assert {"smood", "lc", "odin", "oodl", "maxlogit", "energy", "constant", "random"} == set(table.detector)
+    assert table.pop("garbage_share").isna().all()
     assert len(table) == 4 * 8 and not table.isna().any().any()
     assert table.id_accuracy.iloc[0] > 0.95
     card = Card.load(default_run / "card.json")

@@ -1,0 +1,353 @@
+"""Training with a garbage class: noise and inversions of the network itself are class K (METHODS 1.3)."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from oodbench.classifier import Classifier
+from oodbench.data.imageset import ImageSet
+from oodbench.data.matching import ImageShape
+from oodbench.data.noise import noise_set
+from oodbench.errors import OodbenchError
+from oodbench.files import atomic_write
+from oodbench.inversion.generator import Generator
+from oodbench.inversion.invert import generate, invert
+from oodbench.inversion.pictures import save_class_grid
+from oodbench.inversion.settings import InversionSettings
+from oodbench.models.catalogue import build
+from oodbench.models.checkpoint import load_checkpoint, save_checkpoint
+from oodbench.progress import Reporter
+from oodbench.recipes.holdout import NOISE_SEED, hold_out, matched, mean_uncertainty
+from oodbench.training import (
+    Pixels,
+    TrainingSettings,
+    accuracy,
+    channel_statistics,
+    default_settings,
+    in_memory,
+    new_optimiser,
+    own_random_numbers,
+    require_every_class,
+    run_epoch,
+)
+
+RECIPE = "garbage"
+
+COLLAPSED = 0.5
+"""A generator whose inversion accuracy is below this share of the best so far is given up."""
+
+ACCURACY_TOLERANCE = 0.005
+"""A round may be chosen whose accuracy on held-out ID images is so far below the best, or one image below it."""
+
+
+@dataclass(frozen=True)
+class GarbageSettings:
+    """How a classifier with a garbage class is trained.
+
+    Attributes:
+        training: of one round: `epochs` is how many a round has, the learning rate goes up and down in each, and
+            the seed is that of the whole training.
+        inversion: of one round, few steps, since the generator is trained on from round to round; on digits twice as
+            many brought less garbage on held-out noise. The seed is taken from `training`.
+        rounds: at most so many.
+        patience: a training ends when so many rounds have brought no better one.
+        noise, added, most: sizes, in multiples of the mean size of an ID class, of the Gaussian noise that the
+            garbage set starts with and keeps, of the inverted images that join it each round, and of all inverted
+            images kept. Where there would be more, they are thinned out at random, old and new alike.
+    """
+
+    training: TrainingSettings = field(default_factory=lambda: TrainingSettings(epochs=1))
+    inversion: InversionSettings = field(default_factory=lambda: InversionSettings(epochs=4))
+    rounds: int = 6
+    patience: int = 2
+    noise: float = 1.0
+    added: float = 0.5
+    most: float = 2.0
+
+    def __post_init__(self) -> None:
+        for name, least in (("rounds", 1), ("patience", 1), ("noise", 0), ("added", 0), ("most", 0)):
+            if not least <= getattr(self, name) < math.inf:
+                raise OodbenchError(f"garbage training: {name} must be from {least} up, not {getattr(self, name)}")
+
+
+def default_garbage_settings(id_name: str, architecture: str) -> GarbageSettings:
+    """The settings for an architecture on an ID set, where the user gives none."""
+    training = default_settings(id_name, architecture)
+    # A round of a small set is several epochs: a network that has hardly learned has nothing to invert.
+    epochs = 5 if id_name == "digits" else 1
+    return GarbageSettings(replace(training, epochs=epochs, learning_rate=training.learning_rate / 2))
+
+
+@dataclass(frozen=True)
+class RoundReport:
+    """What a round came to; all of it on ID images and noise, none of it on an OOD set.
+
+    Attributes:
+        accuracy: share of held-out ID images put into their class.
+        garbage_share: share of held-out kinds of noise put into garbage, the mean over the kinds; `shares` has each.
+        inversion_accuracy: of the generator that was trained on this round's network.
+        new_generators: how many were begun in this round because the one at hand had collapsed.
+        uncertainty_id, uncertainty_inverted: mean UE of held-out ID images and of the inverted ones.
+        garbage_images: in the garbage set in this round.
+    """
+
+    round: int
+    accuracy: float
+    garbage_share: float
+    shares: dict[str, float]
+    inversion_accuracy: float
+    new_generators: int
+    uncertainty_id: float
+    uncertainty_inverted: float
+    garbage_images: int
+    seconds: float
+
+    def __str__(self) -> str:
+        return (
+            f"round {self.round}: ID accuracy {100 * self.accuracy:.2f} %, garbage share on held-out noise "
+            f"{100 * self.garbage_share:.1f} %, inversion accuracy {self.inversion_accuracy:.2f}, uncertainty "
+            f"{self.uncertainty_id:.3f} of ID and {self.uncertainty_inverted:.3f} of inverted images, "
+            f"{self.garbage_images:,} garbage images, {self.seconds:.0f} s"
+            + (f"; the generator had collapsed, {self.new_generators} new begun" if self.new_generators else "")
+        )
+
+
+def best_round(reports: Sequence[RoundReport], held_out: int) -> int:
+    """The index of the round to keep: the largest garbage share among those of nearly the best accuracy.
+
+    Args:
+        held_out: how many ID images the accuracy is measured on.
+    """
+    least = max(report.accuracy for report in reports) - max(ACCURACY_TOLERANCE, 1 / held_out) - 1e-9
+    able = [number for number, report in enumerate(reports) if report.accuracy >= least]
+    return max(able, key=lambda number: reports[number].garbage_share)
+
+
+def train_garbage(
+    architecture: str,
+    fit: ImageSet,
+    test: ImageSet,
+    *,
+    num_classes: int,
+    image_shape: ImageShape,
+    settings: GarbageSettings,
+    checkpoint: Path,
+    device: torch.device | str = "cpu",
+    reporter: Reporter,
+) -> list[RoundReport]:
+    """Train an architecture with K+1 outputs, the last of them garbage; the best round's network is saved.
+
+    Beside the checkpoint, in the folder `<checkpoint>.rounds`, every round leaves its network, a sheet of inverted
+    images and a row of rounds.csv; `<checkpoint>.resume` holds what is needed to go on after a kill. A part of the
+    fit images is held out to choose the round (see `holdout`); no OOD set is seen.
+
+    Args:
+        test: ID images on which the kept network's accuracy is reported; they decide nothing.
+        num_classes: K.
+
+    Raises:
+        OodbenchError: labels are missing, a class has no image, the loss stops being finite, or the resume file
+            belongs to another training.
+    """
+    identity = json.dumps(
+        [RECIPE, architecture, num_classes, image_shape, asdict(settings), fit.content_hash, fit.labels_hash]
+    )
+    with own_random_numbers(device):
+        state = _Training(architecture, fit, num_classes, image_shape, settings, checkpoint, device)
+        reports = state.resume(identity)
+        held_out = len(state.holdout.known.labels)
+        while len(reports) < settings.rounds and (
+            not reports or len(reports) - 1 - best_round(reports, held_out) < settings.patience
+        ):
+            reports.append(state.round(len(reports) + 1))
+            state.save(identity, reports)
+            reporter.say(str(reports[-1]))
+        kept = best_round(reports, held_out)
+        state.classifier.module.load_state_dict(dict(load_checkpoint(state.round_file(kept + 1)).state))
+        known = in_memory(test, num_classes, image_shape)
+        final = accuracy(state.classifier, known.images, known.labels)
+        reporter.say(f"round {kept + 1} is kept; accuracy {100 * final:.2f} % on the ID test images")
+        record = state.record(reports) | {"accuracy": final, "round": kept + 1, "test_sha256": test.content_hash}
+        save_checkpoint(state.classifier, architecture, checkpoint, record)
+    state.resume_file.unlink(missing_ok=True)
+    return reports
+
+
+class _Training:
+    """A training between two rounds: the network, the generator and the garbage set."""
+
+    def __init__(
+        self,
+        architecture: str,
+        fit: ImageSet,
+        num_classes: int,
+        image_shape: ImageShape,
+        settings: GarbageSettings,
+        checkpoint: Path,
+        device: torch.device | str,
+    ) -> None:
+        self.architecture, self.fit, self.settings, self.device = architecture, fit, settings, device
+        self.garbage_class = num_classes
+        seed = settings.training.seed
+        self.holdout, kept = hold_out(fit, num_classes, image_shape, seed)
+        self.known: Pixels = in_memory(kept, num_classes, image_shape)
+        require_every_class(kept, self.known.labels, num_classes)
+        class_size = len(self.known.labels) / num_classes
+        self.added, self.most = (max(1, round(share * class_size)) for share in (settings.added, settings.most))
+        noise = noise_set("gaussian", max(1, round(settings.noise * class_size)), image_shape, seed + NOISE_SEED)
+        self.noise = matched(noise, image_shape)
+        self.inverted: Tensor = self.noise[:0]
+        torch.manual_seed(seed)
+        mean, std = channel_statistics(self.known.images)
+        module = build(architecture, num_classes + 1, image_shape)
+        self.classifier = Classifier(
+            module, num_classes=num_classes + 1, image_shape=image_shape, mean=mean, std=std, name=architecture
+        ).to(device)
+        module.to(memory_format=torch.channels_last)
+        self.generator: Generator | None = None
+        self.best_inversion = 0.0
+        self.resume_file = Path(f"{checkpoint}.resume")
+        self.rounds_folder = Path(f"{checkpoint}.rounds")
+
+    def round(self, number: int) -> RoundReport:
+        """Train, invert, measure, and let the inverted images join the garbage set."""
+        started = time.monotonic()
+        # A seed a round: where a training resumes, the random numbers are what they would have been.
+        torch.manual_seed(self.settings.training.seed * 1_000_003 + number)
+        garbage_images = len(self.noise) + len(self.inverted)
+        self._train()
+        inversion_accuracy, new_generators = self._invert(number)
+        assert self.generator is not None
+        seed = self._seed(number, 0)
+        new = generate(self.generator, self.added, seed).images.mul(255).round().to(torch.uint8).cpu()
+        shares = self.holdout.garbage_shares(self.classifier, self.garbage_class)
+        report = RoundReport(
+            number,
+            accuracy(self.classifier, self.holdout.known.images, self.holdout.known.labels),
+            sum(shares.values()) / len(shares),
+            shares,
+            inversion_accuracy,
+            new_generators,
+            mean_uncertainty(self.classifier, self.holdout.known.images),
+            mean_uncertainty(self.classifier, new),
+            garbage_images,
+            time.monotonic() - started,
+        )
+        self.inverted = torch.cat([self.inverted, new])
+        self.inverted = self.inverted[torch.randperm(len(self.inverted))[: self.most]]
+        return report
+
+    def _train(self) -> None:
+        garbage = torch.cat([self.noise, self.inverted])
+        labels = torch.cat([self.known.labels, torch.full((len(garbage),), self.garbage_class)])
+        data = Pixels(torch.cat([self.known.images, garbage]), labels)
+        counts = torch.bincount(labels, minlength=self.garbage_class + 1)
+        weights = len(labels) / (len(counts) * counts)
+        smoothing = self.settings.training.label_smoothing
+        objective = nn.CrossEntropyLoss(weights, label_smoothing=smoothing).to(self.device)
+        optimiser = new_optimiser(self.classifier.module, self.settings.training)
+        for epoch in range(self.settings.training.epochs):
+            loss = run_epoch(self.classifier, optimiser, data, self.settings.training, epoch, objective)
+            if not math.isfinite(loss):
+                raise OodbenchError(
+                    f"garbage training of {self.architecture} on {self.fit.name}: the loss is {loss}; lower the "
+                    f"learning rate (it is {self.settings.training.learning_rate})"
+                )
+
+    def _invert(self, number: int) -> tuple[float, int]:
+        """Train the generator on; the inversion accuracy, and how many new generators that took."""
+        reached = self._train_generator(self._seed(number, 0))
+        collapsed = reached < COLLAPSED * self.best_inversion
+        if collapsed:
+            self.generator = None
+            reached = self._train_generator(self._seed(number, 1))
+        self.best_inversion = max(self.best_inversion, reached)
+        return reached, int(collapsed)
+
+    def _train_generator(self, seed: int) -> float:
+        settings = self.settings.inversion.replaced(seed=seed)
+        inversion = invert(self.classifier, settings, self.device, Reporter(), self.generator)
+        self.generator = inversion.generator
+        return inversion.history[-1].inversion_accuracy
+
+    def _seed(self, number: int, attempt: int) -> int:
+        return self.settings.training.seed * 1_000_003 + 2 * number + attempt
+
+    def round_file(self, number: int) -> Path:
+        """Where the network of a round is kept."""
+        return self.rounds_folder / f"round-{number:02d}.safetensors"
+
+    def record(self, reports: Sequence[RoundReport]) -> dict[str, Any]:
+        """How the network was trained; `accuracy` is that on the held-out ID images."""
+        return {
+            "recipe": RECIPE,
+            "id": self.fit.name,
+            "accuracy": reports[-1].accuracy,
+            "fit": {"origin": self.fit.origin, "images": len(self.fit), "sha256": self.fit.content_hash},
+            "held_out": len(self.holdout.known.labels),
+            "settings": asdict(self.settings),
+            "rounds": [asdict(report) for report in reports],
+        }
+
+    def save(self, identity: str, reports: Sequence[RoundReport]) -> None:
+        """Keep the round: its network, its sheet, its row, and last what is needed to go on."""
+        assert self.generator is not None
+        number = len(reports)
+        path = self.round_file(number)
+        save_checkpoint(self.classifier, self.architecture, path, self.record(reports))
+        names = [*map(str, range(self.garbage_class)), "garbage"]
+        save_class_grid(self.generator, path.with_suffix(".png"), seed=0, names=names)
+        table = pd.json_normalize([asdict(report) for report in reports])
+        with atomic_write(self.rounds_folder / "rounds.csv") as temporary:
+            table.to_csv(temporary, index=False)
+        state = {
+            "identity": identity,
+            "reports": [asdict(report) for report in reports],
+            "module": self.classifier.module.state_dict(),
+            "generator": self.generator.state_dict(),
+            "inverted": self.inverted,
+            "best_inversion": self.best_inversion,
+        }
+        with atomic_write(self.resume_file) as temporary:
+            torch.save(state, temporary)
+
+    def resume(self, identity: str) -> list[RoundReport]:
+        """Go to where an interrupted training stopped; the reports of the rounds done."""
+        if not self.resume_file.exists():
+            return []
+        try:
+            state = torch.load(self.resume_file, weights_only=True, map_location="cpu")
+        # What the reader stumbles on in a damaged file depends on the file's bytes.
+        except Exception as error:
+            raise OodbenchError(
+                f"{self.resume_file}, which an interrupted training left, cannot be read; delete it to start afresh"
+            ) from error
+        if state["identity"] != identity:
+            raise OodbenchError(
+                f"{self.resume_file} is of an interrupted training with other settings or images; delete it to start "
+                f"afresh, or save this training under another name"
+            )
+        self.classifier.module.load_state_dict(state["module"])
+        wanted = self.settings.inversion
+        self.generator = Generator(
+            self.classifier.num_classes,
+            self.classifier.image_shape,
+            wanted.conditioning,
+            wanted.noise_size,
+            wanted.width,
+            wanted.dropout,
+        )
+        self.generator.load_state_dict(state["generator"])
+        self.inverted = state["inverted"]
+        self.best_inversion = state["best_inversion"]
+        return [RoundReport(**report) for report in state["reports"]]
