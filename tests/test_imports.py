@@ -26,8 +26,6 @@ LAYERS = (
     {"harness", "study"},
     {"check"},
     {"pytest_plugin"},
-    {"check"},
-    {"pytest_plugin"},
     {"cli"},
     {"__main__", "__init__"},
 )
