@@ -96,62 +96,68 @@ def make_plan(
     """
     device = choose_device(machine.device)
     detectors = build_detectors(benchmark)
-    id_set = load_id(benchmark.id, data_root=machine.data_root, seed=benchmark.seed, fit=benchmark.fit)
-    names, notes = expand_ood(benchmark.ood, id_name=id_set.name, data_root=machine.data_root)
+    whole = load_id(benchmark.id, data_root=machine.data_root, seed=benchmark.seed, fit=benchmark.fit)
+    names, notes = expand_ood(benchmark.ood, id_name=whole.name, data_root=machine.data_root)
     validation_names: list[str] = []
     if benchmark.validation_ood:
-        validation_names, more = expand_ood(benchmark.validation_ood, id_name=id_set.name, data_root=machine.data_root)
+        validation_names, more = expand_ood(benchmark.validation_ood, id_name=whole.name, data_root=machine.data_root)
         notes += more
-    own = own_checkpoints(benchmark.models, detectors)
-    references = tuple(one for one in benchmark.models if one not in own.values())
-    references = references or (default_model(id_set.image_shape),)
-    shared = {label: detector for label, detector in detectors.items() if detector.recipe is None}
-    if len(set(references)) < len(references):
-        raise OodbenchError("the same classifier is named twice; name each once")
-    # An architecture that no detector reads as such need not be trained.
-    architectures = not classifiers and not shared and all(is_architecture(one) for one in references)
-    if not classifiers and not architectures:
-        classifiers = [obtain_classifier(one, benchmark, id_set, device, reporter) for one in references]
-    for classifier in classifiers:
-        if classifier.num_classes != id_set.num_classes:
-            raise OodbenchError(
-                f"{classifier.name} has {classifier.num_classes} classes, but {id_set.name} has {id_set.num_classes}; "
-                f"give a classifier that was trained on {id_set.name}, or another --id"
-            )
-        classifier.to(device)
-    bases = [(one, one, id_set.image_shape) for one in references] if architectures else _bases(classifiers)
-    whole = id_set
     id_set = replace(
-        id_set,
-        fit=_drawn(id_set.fit, benchmark.fit_limit, benchmark.seed, "fit"),
-        test=_drawn(id_set.test, benchmark.limit, benchmark.seed, "ID test"),
+        whole,
+        fit=_drawn(whole.fit, benchmark.fit_limit, benchmark.seed, "fit"),
+        test=_drawn(whole.test, benchmark.limit, benchmark.seed, "ID test"),
     )
 
     def load(name: str, shape: ImageShape, limit: int | None) -> ImageSet:
         images = load_ood(name, id_set=id_set, shape=shape, seed=benchmark.seed, data_root=machine.data_root)
         return _drawn(images, limit, benchmark.seed, "OOD")
 
-    sets = {
-        shape: (
-            [load(name, shape, benchmark.limit) for name in names],
-            [load(name, shape, benchmark.fit_limit) for name in validation_names],
-        )
-        for shape in {shape for _, _, shape in bases}
-    }
-    for scored, validation in sets.values():
+    def load_sets(shape: ImageShape) -> tuple[list[ImageSet], list[ImageSet]]:
+        scored = [load(name, shape, benchmark.limit) for name in names]
+        validation = [load(name, shape, benchmark.fit_limit) for name in validation_names]
         check_disjoint(scored, validation)
-    assignments: list[Assignment] = []
+        return scored, validation
+
+    # In the ID images' form, that of all classifiers trained here, before any is: what is missing is said first.
+    sets = {whole.image_shape: load_sets(whole.image_shape)}
+    own = own_checkpoints(benchmark.models, detectors)
+    references = tuple(one for one in benchmark.models if one not in own.values())
+    references = references or (default_model(whole.image_shape),)
+    if len(set(references)) < len(references):
+        raise OodbenchError("the same classifier is named twice; name each once")
+    shared = {label: detector for label, detector in detectors.items() if detector.recipe is None}
+    # An architecture that no detector reads as such need not be trained.
+    architectures = not classifiers and not shared and all(is_architecture(one) for one in references)
+    if not classifiers and not architectures:
+        classifiers = [obtain_classifier(one, benchmark, whole, device, reporter) for one in references]
+    for classifier in classifiers:
+        if classifier.num_classes != whole.num_classes:
+            raise OodbenchError(
+                f"{classifier.name} has {classifier.num_classes} classes, but {whole.name} has {whole.num_classes}; "
+                f"give a classifier that was trained on {whole.name}, or another --id"
+            )
+        classifier.to(device)
+    bases = [(one, one, whole.image_shape) for one in references] if architectures else _bases(classifiers)
+    sets |= {shape: load_sets(shape) for shape in {shape for _, _, shape in bases} - sets.keys()}
     by_name = {classifier.name: classifier for classifier in classifiers}
+    assignments: list[Assignment] = []
     for model, architecture, shape in bases:
         if shared:
             assignments.append(Assignment(model, by_name[model], shared))
         for part, readers in _by_training(detectors).items():
             reference = own.get(part.recipe or "")
             trained = obtain_own_classifier(part, architecture, whole, shape, device, reporter, reference)
-            trained.name = f"{model}+{label(part)}"
-            garbage = part.recipe is not None and find_recipe(part.recipe).garbage
-            assignments.append(Assignment(model if shared else trained.name, trained, readers, garbage))
+            assignments.append(_own_assignment(model, trained, part, readers, alone=not shared))
     return Plan(benchmark, machine, id_set, assignments, detectors, sets, notes)
+
+
+def _own_assignment(
+    model: str, classifier: Classifier, part: Detector, readers: Mapping[str, Detector], alone: bool
+) -> Assignment:
+    """The detectors that read one classifier of their own; `alone`: no others stand beside them under the model."""
+    classifier.name = f"{model}+{label(part)}"
+    garbage = part.recipe is not None and find_recipe(part.recipe).garbage
+    return Assignment(classifier.name if alone else model, classifier, readers, garbage)
 
 
 def _bases(classifiers: Sequence[Classifier]) -> list[tuple[str, str, ImageShape]]:

@@ -144,6 +144,15 @@ def test_bad_input_is_refused_in_words(oodbench: Command, tmp_path: Path, argume
     assert not (tmp_path / "deep").exists(), "something was left behind"
 
 
+def test_a_missing_set_is_said_before_a_classifier_is_trained(
+    oodbench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OODBENCH_CACHE", str(tmp_path / "cache"))
+    ended = oodbench("run", "--ood", "uniform,npz:nowhere.npz", "--out", tmp_path / "out")
+    assert ended.code == 2 and "nowhere.npz" in ended.err
+    assert not (tmp_path / "cache").exists()
+
+
 @pytest.mark.parametrize(
     ("text", "message"), [("ood = [", "not valid TOML"), ("oood = []", "did you mean ood"), ('id = ["a"]', "id")]
 )
