@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from oodbench.detectors.logits import Energy
 from oodbench.detectors.odin import Odin
 from oodbench.detectors.oodl import OodL
 from oodbench.metrics import METRICS, evaluate
+from tests.threads import one_thread as one_thread
 
 BASELINES = Path(__file__).parents[1] / "results" / "baselines"
 CHECKPOINT = BASELINES / "digits-cnn8.safetensors"
@@ -52,15 +53,6 @@ class Stored:
     def check(self, machine: Machine = CPU) -> Comparison:
         """What a rerun differs in."""
         return compare(self.baseline, rerun(self.baseline, self.folder, machine))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small batches are slower on several threads, by far on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -9,18 +9,18 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from sklearn.datasets import load_digits
 
 from oodbench.check import ACROSS_DEVICES, SAME_DEVICE, load_baseline
 from oodbench.detectors.odin import Odin
 from tests.cli.conftest import Ended, oodbench  # noqa: F401 (a fixture)
+from tests.threads import one_thread as one_thread
 
 pytest_plugins = ["pytester"]
 
@@ -29,15 +29,6 @@ DOCUMENT = (ROOT / "docs" / "regression-checks.md").read_text(encoding="utf-8")
 
 # Where the installation is older than the entry point, the module is named.
 LOADED = [] if entry_points(group="pytest11", name="oodbench") else ["-p", "oodbench.pytest_plugin"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small batches are slower on several threads, by far on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def blocks(language: str) -> list[str]:

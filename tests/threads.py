@@ -9,7 +9,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
     """Every test of the file or folder that imports this runs on one thread."""
     threads = torch.get_num_threads()

@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from oodbench import Benchmark, Machine, run
 from oodbench.check import load_baseline, save_baseline
 from oodbench.detectors.logits import Energy
 from tests.cli.conftest import Ended
+from tests.threads import one_thread as one_thread
 
 Command = Callable[..., Ended]
 
 CHECKPOINT = Path(__file__).parents[2] / "results" / "baselines" / "digits-cnn8.safetensors"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small batches are slower on several threads, by far on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from oodbench.inversion.ablation import VARIANTS
 from oodbench.inversion.generator import load_generator
 from oodbench.inversion.settings import SETTINGS, InversionSettings
 from tests.cli.conftest import Ended
-from tests.threads import one_thread  # noqa: F401
+from tests.threads import one_thread as one_thread
 
 Command = Callable[..., Ended]
 

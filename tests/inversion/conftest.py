@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,6 +9,7 @@ from torch import Tensor, nn
 
 from oodbench.classifier import Classifier
 from oodbench.inversion.settings import InversionSettings, LossWeights
+from tests.threads import one_thread as one_thread
 
 
 def bars(count: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -21,15 +20,6 @@ def bars(count: int, seed: int) -> tuple[Tensor, Tensor]:
     for number, label in enumerate(labels.tolist()):
         images[number, 0, 3 * label : 3 * label + 2] += 0.6
     return images, labels
-
-
-@pytest.fixture(scope="package", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small tensors are slower on many threads, and very much slower where the cores have other work too."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")
