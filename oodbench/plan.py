@@ -255,6 +255,8 @@ def obtain_classifier(
             std=benchmark.std,
         )
         return classifier.to(device)
+    if benchmark.mean or benchmark.std:
+        reporter.say(f"--mean and --std are not used for {reference}: it is trained here, with those of {id_set.name}")
     settings = default_settings(id_set.name, reference)
     recipe = json.dumps([reference, asdict(settings), id_set.fit.content_hash, id_set.fit.labels_hash])
     key = hashlib.sha256(recipe.encode()).hexdigest()[:12]

@@ -68,5 +68,5 @@ def main() -> None:
         click.echo(f"Error: {error}", err=True)
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("\nInterrupted; nothing was written.", err=True)
+        click.echo("\nInterrupted; no results were written.", err=True)
         sys.exit(130)

@@ -100,6 +100,13 @@ def test_benchmark_file_is_the_same_as_options(oodbench: Command, tmp_path: Path
     assert Card.load(tmp_path / "a/card.json").benchmark["name"] == "mine"
 
 
+def test_a_normalisation_that_is_not_used_is_said(oodbench: Command, tmp_path: Path) -> None:
+    ended = oodbench(
+        "run", "--mean", "mnist", "--detector", "energy", "--ood", "uniform", "--limit", "30", "--out", tmp_path
+    )
+    assert ended.code == 0 and "--mean and --std are not used for cnn8" in ended.err
+
+
 def test_without_out_it_says_where(oodbench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     ended = oodbench("run", "--detector", "energy", "--ood", "uniform", "--limit", "30")
