@@ -13,6 +13,7 @@ import click
 @click.option("--model", "architecture", help="An architecture of `oodbench list models`.  [default: by image size]")
 @click.option("--recipe", help="garbage or confidence: for the detectors inversion and confidence.")
 @click.option("--rounds", type=click.IntRange(min=1), help="Of the recipe garbage, at most.")
+@click.option("--inversion-epochs", type=click.IntRange(min=1), help="Of the recipe garbage, 15 steps each, a round.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -32,6 +33,7 @@ def command(
     architecture: str | None,
     recipe: str | None,
     rounds: int | None,
+    inversion_epochs: int | None,
     out: Path | None,
     data_root: Path | None,
     device: str,
@@ -63,11 +65,15 @@ def command(
     out = out or Path(f"{'-'.join(filter(None, (id_set.name, architecture, recipe)))}.safetensors")
     check_writable(out.parent)
     chosen = {key: value for key, value in given.items() if value is not None}
-    if rounds and recipe != "garbage":
-        raise OodbenchError("--rounds is for training with --recipe garbage; give that, or --epochs alone")
+    of_garbage = {"rounds": rounds, "inversion_epochs": inversion_epochs}
+    of_garbage = {key: value for key, value in of_garbage.items() if value}
+    if of_garbage and recipe != "garbage":
+        raise OodbenchError(
+            "--rounds and --inversion-epochs are for training with --recipe garbage; give that, or --epochs alone"
+        )
     if recipe:
         chosen_recipe = find_recipe(recipe)
-        by_recipe = chosen_recipe.settings(id_set.name, architecture, {"rounds": rounds} if rounds else {})
+        by_recipe = chosen_recipe.settings(id_set.name, architecture, of_garbage)
         chosen_recipe.train(
             architecture,
             id_set.fit,

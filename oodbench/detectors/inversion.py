@@ -84,9 +84,6 @@ class Inversion(Detector):
 
     reading: str = parameter("margin_logit", "what is read of the K+1 outputs", choices=tuple(READINGS))
     rounds: int = parameter(6, "training and inverting, at most so many times", low=1, high=1000, training=True)
-    inversion_epochs: int = parameter(
-        4, "how long its generator is trained in each round, 15 steps an epoch", low=1, high=10_000, training=True
-    )
     seed: int = parameter(0, "of its classifier's training", low=0, high=2**31, training=True)
 
     def score(self, outputs: Outputs) -> Tensor:

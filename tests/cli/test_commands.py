@@ -14,6 +14,7 @@ from oodbench.benchmark import embedded_benchmarks
 from oodbench.data.catalogue import DATASETS
 from oodbench.detectors.catalogue import DETECTORS
 from oodbench.models.catalogue import MODELS
+from oodbench.models.checkpoint import load_checkpoint
 from tests.cli.conftest import Ended
 
 Command = Callable[..., Ended]
@@ -65,10 +66,11 @@ def test_train_then_run_with_the_checkpoint(oodbench: Command, tmp_path: Path) -
 
 def test_train_by_the_garbage_recipe_then_run_inversion_on_it(oodbench: Command, tmp_path: Path) -> None:
     checkpoint = tmp_path / "own.safetensors"
-    ended = oodbench(
-        "train", "--recipe", "garbage", "--id", "digits", "--rounds", "1", "--epochs", "1", "--out", checkpoint
-    )
+    train = ("train", "--id", "digits", "--out", checkpoint)
+    ended = oodbench(*train, "--recipe", "garbage", "--rounds", "1", "--epochs", "1", "--inversion-epochs", "2")
     assert ended.code == 0, ended.err
+    settings = load_checkpoint(checkpoint).record["settings"]
+    assert (settings["rounds"], settings["training"]["epochs"], settings["inversion"]["epochs"]) == (1, 1, 2)
     assert "round 1: ID accuracy" in ended.err and "garbage share on held-out noise" in ended.err
     out = tmp_path / "out"
     run = ("run", "--model", checkpoint, "--ood", "uniform", "--out", out, "--detector")
@@ -77,8 +79,9 @@ def test_train_by_the_garbage_recipe_then_run_inversion_on_it(oodbench: Command,
     assert "training" not in ended.err and "inversion" in ended.out
     ended = oodbench(*run, "energy")
     assert ended.code == 2 and "no detector of this run reads such a one" in ended.err
-    ended = oodbench("train", "--id", "digits", "--rounds", "2", "--out", checkpoint)
-    assert ended.code == 2 and "--recipe garbage" in ended.err
+    for option in ("--rounds", "--inversion-epochs"):
+        ended = oodbench(*train, option, "2")
+        assert ended.code == 2 and "--recipe garbage" in ended.err
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from oodbench.progress import Reporter
 from oodbench.recipes import garbage
 from oodbench.recipes.garbage import GarbageSettings, RoundReport, best_round
 from oodbench.recipes.holdout import HELD_OUT_DERIVED, HELD_OUT_NOISE, Holdout, hold_out
+from oodbench.recipes.realism import Realism
 from tests.recipes.conftest import QUICK, quick_training, turned_ramps
 
 
@@ -103,6 +104,21 @@ def test_classes_weigh_the_same_and_the_garbage_set_is_bounded(
         torch.testing.assert_close(counts * weights, torch.full((4,), float(counts.sum()) / 4))
 
 
+def test_realistic_inversions_are_counted_and_can_be_left_out(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def every_other(_realism: Realism, images: Tensor) -> Tensor:
+        return torch.arange(len(images)) % 2 == 0
+
+    monkeypatch.setattr(Realism, "passes", every_other)
+    # 27 fit images a class, so 14 join a round.
+    kept = quick_training(checkpoint)
+    without = quick_training(tmp_path / "without.safetensors", replace(QUICK, keep_realistic=False))
+    assert [report.realistic for report in kept] == [0.5, 0.5, 0.5]
+    assert [report.garbage_images for report in kept] == [27, 41, 55]
+    assert [report.garbage_images for report in without] == [27, 34, 41]
+
+
 def test_the_holdout_is_not_trained_on_and_has_no_kind_of_the_training() -> None:
     fit = turned_ramps(90, 0)
     holdout, kept = hold_out(fit, 3, (1, 8, 8), seed=0)
@@ -114,7 +130,7 @@ def test_the_holdout_is_not_trained_on_and_has_no_kind_of_the_training() -> None
 
 
 def report(accuracy: float, share: float) -> RoundReport:
-    return RoundReport(1, accuracy, share, {}, 1.0, 0, 0.0, 0.0, 0, 0.0)
+    return RoundReport(1, accuracy, share, {}, 1.0, 0, 0.0, 0.0, 0.0, 0, 0.0)
 
 
 @pytest.mark.parametrize(
