@@ -25,7 +25,7 @@ from oodbench.files import atomic_write
 from oodbench.harness import Result, run
 from oodbench.metrics import METRICS, evaluate
 from oodbench.models.catalogue import MODELS
-from oodbench.plan import Machine
+from oodbench.plan import Machine, build_detectors, own_checkpoints
 from oodbench.progress import Reporter
 
 Key = tuple[str, str, str]
@@ -225,11 +225,12 @@ def _changed_metrics(baseline: Result, now: Result, tolerance: Tolerance) -> Ite
             allowed = tolerance.metric + 1 / min(row["n_id"], row["n_ood"])
             yield from _changed_metric("/".join(key), row, rows[key], allowed)
     accuracies = {one["name"]: one["id_accuracy"] for one in now.card.classifiers}
-    tested = {one["classifier"]: one["count"] for one in baseline.card.sets if one["role"] == "ID test"}
+    # Every classifier is tested on the same ID images.
+    tested = next(one["count"] for one in baseline.card.sets if one["role"] == "ID test")
     for one in baseline.card.classifiers:
         name, before = one["name"], one["id_accuracy"]
         after = accuracies.get(name, before)
-        if not abs(after - before) <= tolerance.metric + 1 / tested[name]:
+        if not abs(after - before) <= tolerance.metric + 1 / tested:
             yield Drift(f"classifier {name}", "ID accuracy", f"{before:.6f}", f"{after:.6f}", f"{after - before:+.6f}")
 
 
@@ -310,14 +311,20 @@ def rerun(baseline: Result, folder: Path, machine: Machine, reporter: Reporter |
         folder: where the baseline lies, which relative paths start at.
 
     Raises:
-        OodbenchError: the benchmark names no checkpoint, so that the classifier would be trained anew; and as
-            `harness.run`.
+        OodbenchError: the benchmark names no checkpoint of its classifier, or of a detector's own classifier, so that
+            it would be trained anew; and as `harness.run`.
     """
     benchmark = Benchmark(**_relocated(baseline.card.benchmark, folder, Path()))
-    if not benchmark.models or set(benchmark.models) & set(MODELS):
+    detectors = build_detectors(benchmark)
+    own = own_checkpoints(benchmark.models, detectors)
+    missing = [f"the classifier of {label}" for label, one in detectors.items() if one.recipe not in (None, *own)]
+    if set(benchmark.models) <= set(own.values()) or set(benchmark.models) & set(MODELS):
+        missing.insert(0, "the classifier")
+    if missing:
         raise OodbenchError(
-            "the baseline's benchmark names no checkpoint, so a new classifier would be trained, which scores "
-            "otherwise; make the baseline of `oodbench run --model CHECKPOINT`, or give a run with --against"
+            f"the baseline's benchmark names no checkpoint of {' and of '.join(missing)}, so a new one would be "
+            "trained, which scores otherwise; make the baseline of `oodbench run --model CHECKPOINT` (what detectors "
+            "train is made by `oodbench train --recipe`), or give a run with --against"
         )
     return run(benchmark, machine=machine, reporter=reporter)
 

@@ -36,6 +36,7 @@ from tests.threads import one_thread as one_thread
 
 BASELINES = Path(__file__).parents[1] / "results" / "baselines"
 CHECKPOINT = BASELINES / "digits-cnn8.safetensors"
+OF_INVERSION = BASELINES / "digits-cnn8-garbage.safetensors"
 CPU = Machine(device="cpu")
 
 
@@ -88,7 +89,8 @@ def test_the_committed_baseline_of_digits_holds() -> None:
 def test_the_committed_baseline_is_the_default_benchmark_and_small() -> None:
     stored, default = load_baseline(BASELINES / "digits.npz").card.benchmark, Benchmark.load("digits").as_dict()
     assert stored | {"name": "digits", "models": []} == default
-    assert (BASELINES / "digits.npz").stat().st_size < 200_000 and CHECKPOINT.stat().st_size < 300_000
+    assert (BASELINES / "digits.npz").stat().st_size < 200_000
+    assert all(path.stat().st_size < 300_000 for path in (CHECKPOINT, OF_INVERSION))
 
 
 @pytest.mark.parametrize("machine", [CPU, Machine(device="cpu", batch_size=1), Machine(device="cpu", batch_size=7)])
@@ -354,8 +356,17 @@ def test_a_path_that_leads_nowhere_is_refused(stored: Stored, tmp_path: Path, mo
 def test_a_classifier_that_would_be_trained_anew_is_refused(stored: Stored, models: list[str]) -> None:
     benchmark = stored.baseline.card.benchmark | {"models": models}
     trained = with_card(stored.baseline, benchmark=benchmark)
-    with pytest.raises(OodbenchError, match="names no checkpoint"):
+    with pytest.raises(OodbenchError, match="names no checkpoint of the classifier"):
         rerun(trained, stored.folder, CPU)
+
+
+def test_a_detectors_own_classifier_that_would_be_trained_anew_is_refused(stored: Stored) -> None:
+    benchmark = stored.baseline.card.benchmark | {"detectors": ["smood", "inversion"]}
+    with pytest.raises(OodbenchError, match="names no checkpoint of the classifier of inversion, so"):
+        rerun(with_card(stored.baseline, benchmark=benchmark), stored.folder, CPU)
+    alone = benchmark | {"models": [str(OF_INVERSION.resolve())]}
+    with pytest.raises(OodbenchError, match="names no checkpoint of the classifier, so"):
+        rerun(with_card(stored.baseline, benchmark=alone), stored.folder, CPU)
 
 
 def test_files_that_are_no_baseline_are_refused(stored: Stored, tmp_path: Path) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from oodbench.cli.options import machine_options, split_list
 from oodbench.errors import OodbenchError
+
+if TYPE_CHECKING:
+    from oodbench.benchmark import Benchmark
 
 
 @click.command("run", short_help="Fit and score detectors, write the leaderboard.")
@@ -67,6 +70,8 @@ def command(
     if parameters:
         given["parameters"] = {**base.parameters, **dict(map(_assignment, split_list(parameters)))}
     benchmark = replace(base, **given, name=base.name if not given else "custom")
+    if not (detectors or reference) and given.keys() & {"id", "fit", "models"}:
+        benchmark = _without_training(benchmark)
     check_writable(out or Path("results"))
     result = run(benchmark, machine=machine, reporter=ConsoleReporter())
     if out is None:
@@ -83,3 +88,27 @@ def _assignment(text: str) -> tuple[str, str]:
     if not equals:
         raise OodbenchError(f"--set takes DETECTOR.PARAMETER=VALUE, e.g. --set odin.epsilon=0.002, not '{text}'")
     return key.strip(), value.strip()
+
+
+def _without_training(benchmark: Benchmark) -> Benchmark:
+    """The default detectors on something of the user's: without those that would train a classifier, which can take
+    hours on anything larger than digits."""
+    from dataclasses import replace
+
+    from oodbench.cli.console import log
+    from oodbench.plan import build_detectors, own_checkpoints
+
+    detectors = build_detectors(benchmark)
+    there = (None, *own_checkpoints(benchmark.models, detectors))
+    kept = tuple(
+        spec for spec, detector in zip(benchmark.detectors, detectors.values(), strict=True) if detector.recipe in there
+    )
+    for spec in benchmark.detectors:
+        if spec not in kept:
+            log.print(
+                f"left out: {spec}, which would train a classifier; to run it, name it with --detector",
+                markup=False,
+                style="dim",
+                soft_wrap=True,
+            )
+    return replace(benchmark, detectors=kept)

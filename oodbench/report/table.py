@@ -78,12 +78,12 @@ def terminal_tables(card: Card, width: int) -> Iterator[Table]:
     from rich.table import Table
 
     table = leaderboard(card)
-    padding = 2
-    label_width = max(map(len, table.detector)) + padding
+    between = 3  # a blank on each side of the box's separator, itself a blank
+    label_width = max(map(len, table.detector))
     for model, rows in table.groupby("model", sort=False):
         auroc, fpr = _overview(rows, "auroc"), _overview(rows, "fpr_at_95_id_recall")
         sets = list(auroc.columns)
-        cell = max(len("100.0/100.0"), *map(len, sets)) + padding
+        cell = max(len("100.0/100.0"), *map(len, sets)) + between
         per_table = max(1, (width - label_width) // cell)
         for start in range(0, len(sets), per_table):
             shown = Table(
@@ -93,6 +93,7 @@ def terminal_tables(card: Card, width: int) -> Iterator[Table]:
                 caption="AUROC/FPR@95 at 95 % ID recall, in percent" if start + per_table >= len(sets) else None,
                 box=box.SIMPLE_HEAD,
                 show_edge=False,
+                pad_edge=False,
             )
             shown.add_column("detector", no_wrap=True)
             for name in sets[start : start + per_table]:

@@ -18,6 +18,8 @@ from oodbench.card import Card
 from oodbench.report.table import COLUMNS
 from tests.cli.conftest import Ended
 
+ROOT = Path(__file__).parents[2]
+
 Command = Callable[..., Ended]
 
 
@@ -37,9 +39,10 @@ def test_default_run_gives_every_file_and_every_row(default_run: Path) -> None:
     table = pd.read_csv(default_run / "leaderboard.csv")
     assert tuple(table.columns) == COLUMNS
     assert set(table.ood) == {"gaussian", "uniform", "structured", "photos"}
-    assert {"smood", "lc", "odin", "oodl", "maxlogit", "energy", "constant", "random"} == set(table.detector)
-    assert table.pop("garbage_share").isna().all()
-    assert len(table) == 4 * 8 and not table.isna().any().any()
+    detectors = {"smood", "lc", "odin", "oodl", "maxlogit", "energy", "inversion", "constant", "random"}
+    assert set(table.detector) == detectors
+    assert (table.pop("garbage_share").notna() == (table.detector == "inversion")).all()
+    assert len(table) == 4 * 9 and not table.isna().any().any()
     assert table.id_accuracy.iloc[0] > 0.95
     card = Card.load(default_run / "card.json")
     assert card.benchmark["name"] == "digits" and len(card.metrics) == len(table)
@@ -57,6 +60,7 @@ def test_default_run_makes_sense(default_run: Path) -> None:
     assert (table.loc["constant"] == 0.5).all()
     assert ((table.loc["random"] - 0.5).abs() < 0.06).all()
     assert (table.loc["smood"] > 0.8).all() and (table.loc["oodl", ["gaussian", "uniform"]] > 0.99).all()
+    assert (table.loc["inversion"] > 0.95).all()
 
 
 def test_default_run_is_small(default_run: Path) -> None:
@@ -98,6 +102,19 @@ def test_benchmark_file_is_the_same_as_options(oodbench: Command, tmp_path: Path
     assert spelled.code == 0, spelled.err
     assert (tmp_path / "a/leaderboard.csv").read_text() == (tmp_path / "b/leaderboard.csv").read_text()
     assert Card.load(tmp_path / "a/card.json").benchmark["name"] == "mine"
+
+
+def test_by_default_nothing_of_the_users_is_trained_on(oodbench: Command, tmp_path: Path) -> None:
+    checkpoint = ROOT / "results/baselines/digits-cnn8.safetensors"
+    run = ("run", "--ood", "uniform", "--limit", "30", "--out", tmp_path, "--model", checkpoint)
+    ended = oodbench(*run)
+    assert ended.code == 0, ended.err
+    assert "left out: inversion, which would train a classifier" in ended.err
+    assert not {"inversion"} & set(pd.read_csv(tmp_path / "leaderboard.csv").detector)
+    ended = oodbench(*run, "--model", ROOT / "results/baselines/digits-cnn8-garbage.safetensors")
+    assert ended.code == 0, ended.err
+    assert "left out" not in ended.err
+    assert "inversion" in set(pd.read_csv(tmp_path / "leaderboard.csv").detector)
 
 
 def test_a_normalisation_that_is_not_used_is_said(oodbench: Command, tmp_path: Path) -> None:
@@ -178,7 +195,7 @@ def test_an_out_that_cannot_be_written_is_refused_at_once(oodbench: Command, tmp
 def test_checkpoint_of_other_classes_is_refused(oodbench: Command, default_run: Path, tmp_path: Path) -> None:
     import numpy as np
 
-    (checkpoint,) = Path(os.environ["OODBENCH_CACHE"], "classifiers").glob("digits-cnn8-*.safetensors")
+    (checkpoint,) = Path(os.environ["OODBENCH_CACHE"], "classifiers").glob("digits-cnn8-????????????.safetensors")
     draw = np.random.default_rng(0)
     np.savez(
         tmp_path / "three.npz", images=draw.integers(0, 256, (60, 8, 8)).astype(np.uint8), labels=np.arange(60) % 3
