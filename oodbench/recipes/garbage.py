@@ -27,7 +27,7 @@ from oodbench.inversion.settings import InversionSettings
 from oodbench.models.catalogue import build
 from oodbench.models.checkpoint import load_checkpoint, save_checkpoint
 from oodbench.progress import Reporter
-from oodbench.recipes.holdout import NOISE_SEED, hold_out, matched, mean_uncertainty
+from oodbench.recipes.holdout import NOISE_SEED, garbage_shares, hold_out, matched, mean_uncertainty
 from oodbench.recipes.realism import Realism
 from oodbench.training import (
     Pixels,
@@ -99,7 +99,8 @@ class RoundReport:
 
     Attributes:
         accuracy: share of held-out ID images put into their class.
-        garbage_share: share of held-out kinds of noise put into garbage, the mean over the kinds; `shares` has each.
+        garbage_share, altered_share: share of held-out kinds of noise, and of held-out ID images altered, put into
+            garbage: the mean over the kinds; `shares` has each.
         inversion_accuracy: of the generator that was trained on this round's network.
         new_generators: how many were begun in this round because the one at hand had collapsed.
         uncertainty_id, uncertainty_inverted: mean UE of held-out ID images and of the inverted ones.
@@ -110,6 +111,7 @@ class RoundReport:
     round: int
     accuracy: float
     garbage_share: float
+    altered_share: float
     shares: dict[str, float]
     inversion_accuracy: float
     new_generators: int
@@ -122,7 +124,8 @@ class RoundReport:
     def __str__(self) -> str:
         return (
             f"round {self.round}: ID accuracy {100 * self.accuracy:.2f} %, garbage share on held-out noise "
-            f"{100 * self.garbage_share:.1f} %, inversion accuracy {self.inversion_accuracy:.2f}, uncertainty "
+            f"{100 * self.garbage_share:.1f} % and on altered ID images {100 * self.altered_share:.1f} %, "
+            f"inversion accuracy {self.inversion_accuracy:.2f}, uncertainty "
             f"{self.uncertainty_id:.3f} of ID and {self.uncertainty_inverted:.3f} of inverted images, "
             f"{100 * self.realistic:.1f} % of them realistic, {self.garbage_images:,} garbage images, "
             f"{self.seconds:.0f} s"
@@ -131,14 +134,14 @@ class RoundReport:
 
 
 def best_round(reports: Sequence[RoundReport], held_out: int) -> int:
-    """The index of the round to keep: the largest garbage share among those of nearly the best accuracy.
+    """The index of the round to keep: the largest garbage shares among those of nearly the best accuracy.
 
     Args:
         held_out: how many ID images the accuracy is measured on.
     """
     least = max(report.accuracy for report in reports) - max(ACCURACY_TOLERANCE, 1 / held_out) - 1e-9
     able = [number for number, report in enumerate(reports) if report.accuracy >= least]
-    return max(able, key=lambda number: reports[number].garbage_share)
+    return max(able, key=lambda number: reports[number].garbage_share + reports[number].altered_share)
 
 
 def train_garbage(
@@ -239,13 +242,17 @@ class _Training:
         assert self.generator is not None
         seed = self._seed(number, 0)
         new = generate(self.generator, self.added, seed).images.mul(255).round().to(torch.uint8).cpu()
-        shares = self.holdout.garbage_shares(self.classifier, self.garbage_class)
+        noise, altered = (
+            garbage_shares(self.classifier, self.garbage_class, kinds)
+            for kinds in (self.holdout.noise, self.holdout.altered)
+        )
         realistic = self.realism.passes(new)
         report = RoundReport(
             number,
             accuracy(self.classifier, self.holdout.known.images, self.holdout.known.labels),
-            sum(shares.values()) / len(shares),
-            shares,
+            sum(noise.values()) / len(noise),
+            sum(altered.values()) / len(altered),
+            noise | altered,
             inversion_accuracy,
             new_generators,
             mean_uncertainty(self.classifier, self.holdout.known.images),

@@ -1,12 +1,13 @@
-"""What a recipe may choose by: held-out ID images, and kinds of noise that it does not train on. No OOD set."""
+"""What a recipe may choose by: held-out ID images, them altered, and noise that it does not train on. No OOD set."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from oodbench.classifier import Classifier
@@ -37,19 +38,21 @@ class Holdout:
     """
     Attributes:
         known: ID images that are not trained on.
-        noise: by kind, uint8 N×C×H×W.
+        noise, altered: by kind, uint8 N×C×H×W.
     """
 
     known: Pixels
     noise: dict[str, Tensor]
+    altered: dict[str, Tensor]
 
-    def garbage_shares(self, classifier: Classifier, garbage_class: int) -> dict[str, float]:
-        """By kind of noise, the share of the images whose largest logit is that of garbage."""
-        shares = {}
-        for kind, images in self.noise.items():
-            into = sum(int((logits.argmax(dim=1) == garbage_class).sum()) for logits in _logits(classifier, images))
-            shares[kind] = into / len(images)
-        return shares
+
+def garbage_shares(classifier: Classifier, garbage_class: int, kinds: Mapping[str, Tensor]) -> dict[str, float]:
+    """By kind, the share of the images whose largest logit is that of garbage."""
+    shares = {}
+    for kind, images in kinds.items():
+        into = sum(int((logits.argmax(dim=1) == garbage_class).sum()) for logits in _logits(classifier, images))
+        shares[kind] = into / len(images)
+    return shares
 
 
 def hold_out(fit: ImageSet, num_classes: int, image_shape: ImageShape, seed: int) -> tuple[Holdout, ImageSet]:
@@ -67,7 +70,25 @@ def hold_out(fit: ImageSet, num_classes: int, image_shape: ImageShape, seed: int
         kind: matched(derived_set(kind, held.drawn(images, seed), seed + NOISE_SEED), image_shape)
         for kind in HELD_OUT_DERIVED
     }
-    return Holdout(in_memory(held, num_classes, image_shape), noise), kept
+    known = in_memory(held, num_classes, image_shape)
+    drawn = Pixels(known.images[:NOISE_IMAGES], known.labels[:NOISE_IMAGES])
+    return Holdout(known, noise, {kind: alter(drawn) for kind, alter in ALTERED.items()}), kept
+
+
+def _blended(known: Pixels) -> Tensor:
+    """The mean of each image and one of another class."""
+    order = known.labels.argsort(stable=True)
+    first, second = order, order.roll(len(order) // 2)
+    apart = known.labels[first] != known.labels[second]
+    return ((known.images[first[apart]].int() + known.images[second[apart]].int()) // 2).to(torch.uint8)
+
+
+def _zoomed(images: Tensor) -> Tensor:
+    """The middle of each image, enlarged twofold."""
+    height, width = images.shape[2:]
+    top, left = height // 4, width // 4
+    middle = images[:, :, top : top + height // 2, left : left + width // 2]
+    return F.interpolate(middle.float(), (height, width), mode="bilinear").round().to(torch.uint8)
 
 
 def matched(images: ImageSet, image_shape: ImageShape) -> Tensor:
@@ -84,3 +105,16 @@ def _logits(classifier: Classifier, images: Tensor) -> Iterator[Tensor]:
     with classifier.inference(), torch.no_grad():
         for batch in images.split(EVALUATION_BATCH):
             yield classifier(to_unit(batch, classifier.device))
+
+
+def _quarters_swapped(images: Tensor) -> Tensor:
+    height, width = images.shape[2:]
+    return images.roll((height // 2, width // 2), dims=(2, 3))
+
+
+ALTERED: Mapping[str, Callable[[Pixels], Tensor]] = {
+    "blended": _blended,
+    "zoomed": lambda known: _zoomed(known.images),
+    "quarters-swapped": lambda known: _quarters_swapped(known.images),
+}
+"""What is made of held-out ID images, of no class but nearer to them than noise is."""

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from oodbench.classifier import Classifier
 from oodbench.data.seeding import set_generator
 from oodbench.data.splits import stratified
 from oodbench.errors import OodbenchError
@@ -22,8 +23,9 @@ from oodbench.models.load import load_classifier, recipe_of
 from oodbench.progress import Reporter
 from oodbench.recipes import garbage
 from oodbench.recipes.garbage import GarbageSettings, RoundReport, best_round
-from oodbench.recipes.holdout import HELD_OUT_DERIVED, HELD_OUT_NOISE, Holdout, hold_out
+from oodbench.recipes.holdout import ALTERED, HELD_OUT_DERIVED, HELD_OUT_NOISE, garbage_shares, hold_out
 from oodbench.recipes.realism import Realism
+from oodbench.training import Pixels
 from tests.recipes.conftest import QUICK, quick_training, turned_ramps
 
 
@@ -127,10 +129,32 @@ def test_the_holdout_is_not_trained_on_and_has_no_kind_of_the_training() -> None
     assert not set(held.image_hashes) & set(kept.image_hashes)
     assert torch.equal(holdout.known.images[:, 0], torch.from_numpy(np.asarray(held.read(0, 9))))
     assert set(holdout.noise) == {*HELD_OUT_NOISE, *HELD_OUT_DERIVED} and "gaussian" not in holdout.noise
+    assert set(holdout.altered) == set(ALTERED)
+
+
+def test_altered_images_by_hand() -> None:
+    first, second = torch.zeros(1, 1, 4, 4, dtype=torch.uint8), torch.full((1, 1, 4, 4), 101, dtype=torch.uint8)
+    second[0, 0, 1, 1] = 255
+    known = Pixels(torch.cat([first, second, first]), torch.tensor([0, 1, 0]))
+    assert set(ALTERED["blended"](known).unique().tolist()) == {50, 127}
+    zoomed = ALTERED["zoomed"](known)[1, 0]
+    assert zoomed[0, 0] == 255 and zoomed[3, 3] == 101 and (zoomed[:2, :2] >= zoomed[1:3, 1:3]).all()
+    swapped = ALTERED["quarters-swapped"](known)[1, 0]
+    assert swapped[3, 3] == 255 and (swapped == 255).sum() == 1
+    assert torch.equal(ALTERED["quarters-swapped"](Pixels(swapped[None, None], known.labels[:1]))[0, 0], second[0, 0])
+
+
+def test_garbage_shares_are_of_the_largest_logit(small_classifier: Classifier) -> None:
+    images = torch.randint(0, 256, (40, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    with small_classifier.inference(), torch.no_grad():
+        classes = small_classifier(images / 255).argmax(dim=1)
+    for number in range(3):
+        shares = garbage_shares(small_classifier, number, {"all": images, "one": images[:1]})
+        assert shares == {"all": float((classes == number).float().mean()), "one": float(classes[0] == number)}
 
 
 def report(accuracy: float, share: float) -> RoundReport:
-    return RoundReport(1, accuracy, share, {}, 1.0, 0, 0.0, 0.0, 0.0, 0, 0.0)
+    return RoundReport(1, accuracy, share, 0.5, {}, 1.0, 0, 0.0, 0.0, 0.0, 0, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -148,8 +172,9 @@ def test_the_round_that_is_kept(rounds: list[tuple[float, float]], held_out: int
 
 
 def test_it_stops_when_rounds_bring_nothing(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shares = iter([0.4, 0.6, 0.5, 0.5, 0.9])
-    monkeypatch.setattr(Holdout, "garbage_shares", lambda *_: {"noise": next(shares)})
+    # Of noise and of altered images, round by round.
+    shares = iter([0.4, 0.5, 0.4, 0.7, 0.5, 0.5, 0.6, 0.4, 0.9, 0.9])
+    monkeypatch.setattr(garbage, "garbage_shares", lambda *_: {"kind": next(shares)})
     monkeypatch.setattr(garbage, "accuracy", lambda *_: 1.0)
     reports = quick_training(checkpoint, replace(QUICK, rounds=9, patience=2))
     assert len(reports) == 4 and load_checkpoint(checkpoint).record["round"] == 2
