@@ -47,6 +47,12 @@ class Card:
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     format: int = FORMAT
 
+    def own_classifiers(self, model: str) -> dict[str, dict[str, Any]]:
+        """Detector → record of the classifier that it reads, of those under the model that read one of their own."""
+        # Cards of before there were such detectors name neither model nor detectors.
+        own = [one for one in self.classifiers if one["name"] != model and one.get("model") == model]
+        return {label: one for one in own for label in one["detectors"]}
+
     def save(self, path: Path) -> None:
         """Write as JSON, whole or not at all."""
         with atomic_write(path) as temporary:

@@ -330,7 +330,9 @@ def test_rows_of_own_classifiers_stand_in_the_same_table(
     assert rows["smood"]["id_accuracy"] == result.card.classifiers[0]["id_accuracy"]
     result.save(tmp_path / "out")
     assert Card.load(tmp_path / "out" / "card.json") == result.card
-    assert "nan" not in to_markdown(result.card)
+    text, accuracy = to_markdown(result.card), f"{100 * result.card.classifiers[1]['id_accuracy']:.2f}"
+    assert "nan" not in text
+    assert f"(inversion {accuracy}, inversion(reading=certainty) {accuracy}) on {TEST} images" in text
     from oodbench.report.runs import measurements, read_run
 
     assert len(measurements([read_run(tmp_path / "out")])) == len(result.table)

@@ -56,6 +56,8 @@ class Row:
     Attributes:
         repeats: one measurement a repeat.
         metrics: name → Estimate, in the order of METRICS.
+        id_accuracy: of the classifier that the detector reads.
+        garbage_share: of the OOD images put into the garbage class; None where the classifier has none.
         rank: by AUROC among the detectors that are no controls, equal ones sharing their mean rank; None for a control.
         p_value: of being as good as the best, Holm-corrected; None for the best itself and for a control.
         standing: "best", "tied" (not significantly worse than the best) or "".
@@ -66,6 +68,7 @@ class Row:
     repeats: tuple[Measurement, ...]
     metrics: dict[str, Estimate]
     id_accuracy: Estimate
+    garbage_share: Estimate | None = None
     rank: float | None = None
     p_value: float | None = None
     standing: str = ""
@@ -100,12 +103,14 @@ class Mean:
     Attributes:
         rows: those that it is the mean of.
         average_rank: the mean of their ranks; None for a control.
+        garbage_share: None where the classifier has no garbage class.
     """
 
     group: str
     rows: tuple[Row, ...]
     metrics: dict[str, Estimate]
     average_rank: float | None
+    garbage_share: Estimate | None
 
     @property
     def first(self) -> Measurement:
@@ -262,6 +267,7 @@ def _row(repeats: list[Measurement], intervals: bool) -> Row:
         repeats=tuple(repeats),
         metrics={name: Estimate.of([one.metrics[name] for one in repeats], ends.get(name, ())) for name in METRICS},
         id_accuracy=Estimate.of([one.id_accuracy for one in repeats]),
+        garbage_share=_garbage_share([[one.garbage_share for one in repeats]]),
     )
 
 
@@ -303,4 +309,12 @@ def _mean(group: str, rows: list[Row]) -> Mean:
         for name in METRICS
     }
     ranks = [row.rank for row in rows if row.rank is not None]
-    return Mean(group, tuple(rows), metrics, float(np.mean(ranks)) if len(ranks) == len(rows) else None)
+    average_rank = float(np.mean(ranks)) if len(ranks) == len(rows) else None
+    into_garbage = _garbage_share([[one.garbage_share for one in row.repeats] for row in rows])
+    return Mean(group, tuple(rows), metrics, average_rank, into_garbage)
+
+
+def _garbage_share(shares: Sequence[Sequence[float | None]]) -> Estimate | None:
+    """Over sets × repeats; None where there is no garbage class."""
+    there = [[share for share in of_set if share is not None] for of_set in shares]
+    return Estimate.of(np.mean(there, axis=0).tolist()) if all(there) else None

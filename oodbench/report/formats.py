@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pandas as pd
 
@@ -11,7 +11,6 @@ from oodbench.metrics import METRICS
 from oodbench.report.comparison import Estimate, Leaderboard, Mean, Row
 from oodbench.report.html import environment, to_html
 from oodbench.report.layout import (
-    METRIC_MEANINGS,
     TIED_MARK,
     Cell,
     Grid,
@@ -19,7 +18,7 @@ from oodbench.report.layout import (
     block_title,
     every_row,
     legend,
-    overview,
+    overviews,
 )
 from oodbench.report.table import COLUMNS
 
@@ -61,8 +60,7 @@ def to_markdown(leaderboard: Leaderboard) -> str:
     parts = ["# OOD detection", "", *(f"- {line}" for line in legend(leaderboard)), ""]
     for block in leaderboard.blocks:
         parts += [f"## {block_title(block)}", "", *(f"- {fact}" for fact in block_facts(block)), ""]
-        grids = [overview(block, metric, leaderboard.grouped) for metric in METRIC_MEANINGS]
-        for grid in (*grids, every_row(block)):
+        for grid in (*overviews(block, leaderboard.grouped).values(), every_row(block)):
             parts += [f"### {grid.title}", "", _markdown_table(grid), ""]
     return "\n".join(parts)
 
@@ -71,8 +69,7 @@ def to_latex(leaderboard: Leaderboard) -> str:
     """Tables to be put into a paper with \\input: booktabs, one a metric, classifier and ID set; in percent."""
     tables = []
     for block in leaderboard.blocks:
-        for metric in METRIC_MEANINGS:
-            grid = overview(block, metric, leaderboard.grouped)
+        for metric, grid in overviews(block, leaderboard.grouped).items():
             notes = legend(leaderboard) if metric == "auroc" else ["In percent."]
             tables.append(
                 {
@@ -109,7 +106,7 @@ def _set_line(row: Row) -> dict[str, object]:
         "group": first.group,
         "n_id": row.n_id,
         "n_ood": row.n_ood,
-        **_figures(row.metrics | {"id_accuracy": row.id_accuracy}),
+        **_figures({**row.metrics, "id_accuracy": row.id_accuracy, "garbage_share": row.garbage_share}),
         "prevalence": row.prevalence,
         "runs": len(row.repeats),
         "rank": row.rank,
@@ -129,7 +126,7 @@ def _mean_line(mean: Mean) -> dict[str, object]:
         "detector": first.detector,
         "ood": "",
         "group": mean.group,
-        **_figures(mean.metrics),
+        **_figures({**mean.metrics, "garbage_share": mean.garbage_share}),
         "sets": len(mean.rows),
         "runs": len(mean.rows[0].repeats),
         "rank": mean.average_rank,
@@ -137,9 +134,11 @@ def _mean_line(mean: Mean) -> dict[str, object]:
     }
 
 
-def _figures(estimates: dict[str, Estimate]) -> dict[str, float | None]:
+def _figures(estimates: Mapping[str, Estimate | None]) -> dict[str, float | None]:
     figures: dict[str, float | None] = {}
     for name, estimate in estimates.items():
+        if estimate is None:
+            continue
         figures[name], figures[f"{name}_spread"] = estimate.value, estimate.spread
         if estimate.interval is not None:
             figures[f"{name}_low"], figures[f"{name}_high"] = estimate.interval

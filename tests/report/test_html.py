@@ -107,6 +107,13 @@ def test_a_run_without_pictures_shows_none(board: Board) -> None:
     assert "taken for" not in page and "background-image" not in page and "group-means" not in page
 
 
+def test_garbage_shares_are_there_where_a_detector_has_one(board: Board) -> None:
+    page = to_html(board(gaussian_scores({"good": 2.0, "poor": 0.5}), own={"poor": (0.5, 0.25)}))
+    cells = [a["data-value"] for tag, a in Reader(page).elements if tag == "td" and "data-value" in a]
+    assert cells.count("0.25") == 2 and page.count("Garbage share") >= 2 and "nan" not in page.lower()
+    assert "of their own: poor 50.00 %" in page
+
+
 def test_the_card_is_there(page: str) -> None:
     text = "".join(Reader(page).text)
     assert '"content_hash": "near00000000"' in text and '"created": "2026-01-01T00:00:00+00:00"' in text
