@@ -29,7 +29,8 @@ class Card:
         machine: device, batch size, workers, processor.
         versions: of Python and of the packages that decide numbers.
         sets: one record a set: name, role, group, count, content hash, labels hash, origin, matching, notes.
-        classifiers: one record a classifier: name, content hash, form, normalisation, accuracy, image counts, timings.
+        classifiers: one record a classifier: name, content hash, form, normalisation, how it was trained where that is
+            known, accuracy, image counts, timings.
         detectors: one record a detector: label, name, paper, parameters, what each classifier taught it, timings.
         metrics: one row per classifier, detector and OOD set.
         notes: what the program decided for the user.

@@ -6,7 +6,7 @@ import os
 import platform
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import reduce
@@ -319,9 +319,19 @@ def _classifier_record(one: _Measurement) -> dict[str, Any]:
         "mean": list(classifier.mean),
         "std": list(classifier.std),
         "layers": list(classifier.layers),
+        **({"training": without_origins(classifier.training)} if classifier.training else {}),
         "id_accuracy": one.accuracy,
         "images": {role: asdict(count) for role, count in one.counts.items()},
         "seconds": {what: round(seconds, 4) for what, seconds in one.seconds.items()},
+    }
+
+
+def without_origins(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A training's record but for where its images lay, on whatever machine: their content hash says which they are."""
+    return {
+        name: without_origins(value) if isinstance(value, Mapping) else value
+        for name, value in record.items()
+        if name != "origin"
     }
 
 

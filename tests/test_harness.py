@@ -338,6 +338,21 @@ def test_rows_of_own_classifiers_stand_in_the_same_table(
     assert len(measurements([read_run(tmp_path / "out")])) == len(result.table)
 
 
+def test_the_card_says_how_classifiers_were_trained_where_that_is_known(
+    small_classifier: Classifier, image_files: dict[str, str], own_classifiers: list[Classifier], tmp_path: Path
+) -> None:
+    """Each by its own record, without the folders of the machine that trained it."""
+    result = run(benchmark(image_files, detectors=OWN), [small_classifier])
+    public, own = result.card.classifiers
+    assert "training" not in public
+    training = own["training"]
+    assert (training["recipe"], training["id"]) == ("garbage", "rot_test")
+    assert training["settings"]["patience"] == QUICK.patience and len(training["rounds"]) >= training["round"] >= 1
+    assert training["fit"]["sha256"] == own_classifiers[0].training["fit"]["sha256"]
+    assert str(tmp_path.parent) in own_classifiers[0].training["fit"]["origin"]
+    assert str(tmp_path.parent) not in str(result.card.classifiers)
+
+
 def test_a_classifier_that_no_detector_reads_is_not_passed(
     small_classifier: Classifier, image_files: dict[str, str], own_classifiers: list[Classifier]
 ) -> None:

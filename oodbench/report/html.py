@@ -15,7 +15,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from oodbench.errors import OodbenchError
-from oodbench.report import layout
+from oodbench.report import layout, training
 from oodbench.report.comparison import Leaderboard
 from oodbench.report.plots import SIDE, plots, points_at_95
 from oodbench.report.runs import Measurement, Run
@@ -94,6 +94,7 @@ def to_html(leaderboard: Leaderboard) -> str:
         worst=worst_thumbnails,
         sprites={(run, key): sprite(f"sprite-{n}", run.pictures[key]) for n, (run, key) in enumerate(keys)},
         grids=grid_pictures,
+        training=training,
         card_text=card_text,
         style=Markup(_template("report.css")),
         script=Markup(_template("report.js")),

@@ -44,6 +44,7 @@ def write_run(
     groups: Mapping[str, str] | None = None,
     shape: tuple[int, ...] = (1, 8, 8),
     own: Mapping[str, tuple[float, float | None]] | None = None,
+    training: Mapping[str, Any] | None = None,
     **benchmark: Any,
 ) -> Path:
     """Write a card and its scores into `folder`; whatever is not given is like in any other run. Returns `folder`.
@@ -51,6 +52,7 @@ def write_run(
     Args:
         hashes: content hashes of sets, where they are not their names.
         groups: of the OOD sets, where they are not "far".
+        training: how the classifier was trained, if its record says so.
         own: detectors that read a classifier of their own → its accuracy, and the garbage share on every set.
         benchmark: fields of it that differ from the default.
     """
@@ -99,9 +101,16 @@ def write_run(
         sets=[record("fit", "shapes"), record("ID test", "shapes")]
         + [record("OOD", name) for name in sets if name != "shapes"],
         classifiers=[
-            {"name": model, "content_hash": content, "image_shape": list(shape), "id_accuracy": accuracy},
+            {"name": model, "content_hash": content, "image_shape": list(shape), "id_accuracy": accuracy}
+            | ({"training": dict(training)} if training else {}),
             *(
-                {"name": f"{model}+{detector}", "model": model, "detectors": [detector], "id_accuracy": right}
+                {
+                    "name": f"{model}+{detector}",
+                    "model": model,
+                    "detectors": [detector],
+                    "content_hash": "c3" * 32,
+                    "id_accuracy": right,
+                }
                 for detector, (right, _) in own.items()
             ),
         ],

@@ -119,6 +119,16 @@ def test_the_card_is_there(page: str) -> None:
     assert '"content_hash": "near00000000"' in text and '"created": "2026-01-01T00:00:00+00:00"' in text
 
 
+def test_how_a_classifier_was_trained_is_there_where_its_card_says_so(board: Board) -> None:
+    training = {"recipe": "<b>", "settings": {"epochs": 5}, "rounds": [{"round": 1, "accuracy": 0.75}]}
+    page = to_html(board(gaussian_scores({"good": 2.0, "poor": 1.0}), own={"poor": (0.5, None)}, training=training))
+    reader = Reader(page)
+    text = "".join(reader.text)
+    assert "<b>" in text and "b" not in [tag for tag, _ in reader.elements]
+    assert "settingsepochs 5" in text and "net: rounds of its training" in text
+    assert text.count("How it was trained is not recorded.") == 1 and "read by poor" in text
+
+
 def test_names_are_text_whatever_is_in_them(board: Board) -> None:
     scores = {(f"<script>{d}&\"'", name): s for (d, name), s in gaussian_scores({"x": 1.0}, ('n"<b>',)).items()}
     page = to_html(board(scores, model="</details><h1>"))
