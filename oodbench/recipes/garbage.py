@@ -133,6 +133,34 @@ def best_round(reports: Sequence[RoundReport], held_out: int) -> int:
     return max(able, key=lambda number: reports[number].garbage_share)
 
 
+@dataclass(frozen=True)
+class Sheet:
+    """A picture that a training left: what it is of, in a word; what it shows, in a sentence; and the PNG."""
+
+    name: str
+    caption: str
+    png: bytes
+
+
+def kept_sheet(checkpoint: Path) -> Sheet | None:
+    """The images that the network of a checkpoint was inverted to; None where its rounds are not beside it."""
+    folder = _rounds_folder(checkpoint)
+    if not folder.is_dir():
+        return None
+    kept = load_checkpoint(checkpoint)
+    number = kept.record.get("round", 0)
+    round_file = _round_file(folder, number)
+    picture = round_file.with_suffix(".png")
+    if not (round_file.is_file() and picture.is_file()):
+        return None
+    # The folder may be of another training that was begun under the same name.
+    state = load_checkpoint(round_file).state
+    if state.keys() != kept.state.keys() or not all(torch.equal(state[name], kept.state[name]) for name in state):
+        return None
+    caption = f"images that the network itself was inverted to in round {number}, one row a class, the last garbage"
+    return Sheet("inversions", caption, picture.read_bytes())
+
+
 def train_garbage(
     architecture: str,
     fit: ImageSet,
@@ -217,7 +245,7 @@ class _Training:
         self.generator: Generator | None = None
         self.best_inversion = 0.0
         self.resume_file = Path(f"{checkpoint}.resume")
-        self.rounds_folder = Path(f"{checkpoint}.rounds")
+        self.rounds_folder = _rounds_folder(checkpoint)
 
     def round(self, number: int) -> RoundReport:
         """Train, invert, measure, and let the inverted images join the garbage set."""
@@ -285,7 +313,7 @@ class _Training:
 
     def round_file(self, number: int) -> Path:
         """Where the network of a round is kept."""
-        return self.rounds_folder / f"round-{number:02d}.safetensors"
+        return _round_file(self.rounds_folder, number)
 
     def record(self, reports: Sequence[RoundReport]) -> dict[str, Any]:
         """How the network was trained; `accuracy` is that on the held-out ID images."""
@@ -351,3 +379,11 @@ class _Training:
         self.inverted = state["inverted"]
         self.best_inversion = state["best_inversion"]
         return [RoundReport(**report) for report in state["reports"]]
+
+
+def _rounds_folder(checkpoint: Path) -> Path:
+    return Path(f"{checkpoint}.rounds")
+
+
+def _round_file(folder: Path, number: int) -> Path:
+    return folder / f"round-{number:02d}.safetensors"
