@@ -81,6 +81,11 @@ class Row:
         return self.repeats[0]
 
     @property
+    def trainings(self) -> tuple[Measurement, ...]:
+        """The repeats that differ in what the detector read: a classifier of its own may serve several repeats."""
+        return _trainings(self.repeats)
+
+    @property
     def n_id(self) -> int:
         """ID images."""
         return len(self.first.id_scores)
@@ -258,17 +263,22 @@ def _check_repeats(by_detector: dict[str, list[Measurement]]) -> None:
 
 def _row(repeats: list[Measurement], intervals: bool) -> Row:
     ends: dict[str, list[Interval]] = {}
+    trainings = _trainings(repeats)
     if intervals:
-        for one in repeats:
+        for one in trainings:
             found = {"auroc": delong_interval(one.id_scores, one.ood_scores)}
             for name, interval in (found | bootstrap_fpr_interval(one.id_scores, one.ood_scores)).items():
                 ends.setdefault(name, []).append(interval)
     return Row(
         repeats=tuple(repeats),
-        metrics={name: Estimate.of([one.metrics[name] for one in repeats], ends.get(name, ())) for name in METRICS},
-        id_accuracy=Estimate.of([one.id_accuracy for one in repeats]),
-        garbage_share=_garbage_share([[one.garbage_share for one in repeats]]),
+        metrics={name: Estimate.of([one.metrics[name] for one in trainings], ends.get(name, ())) for name in METRICS},
+        id_accuracy=Estimate.of([one.id_accuracy for one in trainings]),
+        garbage_share=_garbage_share([[one.garbage_share for one in trainings]]),
     )
+
+
+def _trainings(repeats: Sequence[Measurement]) -> tuple[Measurement, ...]:
+    return tuple(alike[0] for alike in grouped_by(repeats, lambda one: (one.read, one.repeat.seed)).values())
 
 
 def _judged(rows: list[Row]) -> list[Row]:
@@ -305,12 +315,12 @@ def _p_value(best: Row, other: Row) -> float:
 def _mean(group: str, rows: list[Row]) -> Mean:
     """Over the sets of a group; the spread is that of the repeats' means, since their sets vary together."""
     metrics = {
-        name: Estimate.of(np.mean([[one.metrics[name] for one in row.repeats] for row in rows], axis=0).tolist())
+        name: Estimate.of(np.mean([[one.metrics[name] for one in row.trainings] for row in rows], axis=0).tolist())
         for name in METRICS
     }
     ranks = [row.rank for row in rows if row.rank is not None]
     average_rank = float(np.mean(ranks)) if len(ranks) == len(rows) else None
-    into_garbage = _garbage_share([[one.garbage_share for one in row.repeats] for row in rows])
+    into_garbage = _garbage_share([[one.garbage_share for one in row.trainings] for row in rows])
     return Mean(group, tuple(rows), metrics, average_rank, into_garbage)
 
 

@@ -108,7 +108,7 @@ def _set_line(row: Row) -> dict[str, object]:
         "n_ood": row.n_ood,
         **_figures({**row.metrics, "id_accuracy": row.id_accuracy, "garbage_share": row.garbage_share}),
         "prevalence": row.prevalence,
-        "runs": len(row.repeats),
+        "runs": len(row.trainings),
         "rank": row.rank,
         "standing": row.standing,
         "p_value": row.p_value,
@@ -128,7 +128,7 @@ def _mean_line(mean: Mean) -> dict[str, object]:
         "group": mean.group,
         **_figures({**mean.metrics, "garbage_share": mean.garbage_share}),
         "sets": len(mean.rows),
-        "runs": len(mean.rows[0].repeats),
+        "runs": len(mean.rows[0].trainings),
         "rank": mean.average_rank,
         "control": first.control,
     }

@@ -86,7 +86,7 @@ def block_facts(block: Block) -> list[str]:
     by_detector = {row.first.detector: row for row in block.rows.values()}
     own = {detector: row for detector, row in by_detector.items() if row.first.own_classifier}
     row = next((row for detector, row in by_detector.items() if detector not in own), block.first)
-    repeats = "; ".join(str(one.repeat) for one in row.repeats)
+    repeats = "; ".join(str(one.repeat) for one in row.trainings)
     counts = [
         f"{ood} {some.n_ood} ({percent(some.prevalence)} %)"
         for ood in block.sets
@@ -94,7 +94,7 @@ def block_facts(block: Block) -> list[str]:
     ]
     own_accuracies = ", ".join(f"{detector} {_accuracy_text(row)}" for detector, row in own.items())
     return [
-        f"ID accuracy {_accuracy_text(row)} on {row.n_id} images; runs: {len(row.repeats)} ({repeats}).",
+        f"ID accuracy {_accuracy_text(row)} on {row.n_id} images; runs: {len(row.trainings)} ({repeats}).",
         *([f"ID accuracy of detectors that read a classifier of their own: {own_accuracies}."] if own else []),
         f"OOD images, and their share of all: {', '.join(counts)}.",
     ]
@@ -108,7 +108,7 @@ def _accuracy_text(row: Row) -> str:
 
 def legend(leaderboard: Leaderboard) -> list[str]:
     """How to read the tables, in sentences."""
-    several = any(len(row.repeats) > 1 for row in leaderboard.rows)
+    several = any(len(row.trainings) > 1 for row in leaderboard.rows)
     lines = [
         "In percent. Bold: the best AUROC on a set. "
         f"{TIED_MARK}: tied with the best, that is not significantly worse (paired DeLong test, Holm-corrected over "
@@ -183,7 +183,7 @@ def every_row(block: Block) -> Grid:
         "group": lambda row: row.first.group,
         **{title: lambda row, name=name: estimate_text(row.metrics[name]) for name, title in METRIC_TITLES.items()},  # type: ignore[misc]
         "rank": lambda row: rank_text(row.rank),
-        "runs": lambda row: str(len(row.repeats)),
+        "runs": lambda row: str(len(row.trainings)),
         "n ID": lambda row: str(row.n_id),
         "n OOD": lambda row: str(row.n_ood),
         "prevalence": lambda row: percent(row.prevalence),

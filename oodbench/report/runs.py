@@ -68,6 +68,7 @@ class Measurement:
         model: the classifier's architecture; repeats share it.
         classifier: its name in the run.
         own_classifier: whether the detector reads another classifier than the model's other detectors, one of its own.
+        read: content hash of the classifier that it reads.
         control: whether the detector is a control.
         settings: what else must be equal between repeats, in words.
         id_accuracy: of the classifier that the detector reads.
@@ -82,6 +83,7 @@ class Measurement:
     ood: str
     group: str
     own_classifier: bool
+    read: str
     control: bool
     repeat: Repeat
     settings: dict[str, Any]
@@ -183,7 +185,7 @@ def check_comparable(runs: Sequence[Run]) -> None:
 
 def _measurement(run: Run, row: dict[str, Any]) -> Measurement:
     name, label = row["model"], row["detector"]
-    classifier = run.classifier(name)
+    classifier, own = run.classifier(name), run.card.own_classifiers(name)
     fit_set = next((r["name"] for r in run.card.sets if (r["role"], r["classifier"]) == ("fit", name)), None)
     try:
         id_scores, ood_scores = (run.scores[f"{name}/{label}/{row[kind]}"] for kind in ("id", "ood"))
@@ -198,7 +200,8 @@ def _measurement(run: Run, row: dict[str, Any]) -> Measurement:
         detector=label,
         ood=row["ood"],
         group=row["group"],
-        own_classifier=label in run.card.own_classifiers(name),
+        own_classifier=label in own,
+        read=own.get(label, classifier)["content_hash"],
         control=any(record["label"] == label and record["paper"] == CONTROL for record in run.card.detectors),
         repeat=Repeat(classifier["content_hash"], run.card.benchmark["seed"]),
         settings={

@@ -44,6 +44,7 @@ def write_run(
     groups: Mapping[str, str] | None = None,
     shape: tuple[int, ...] = (1, 8, 8),
     own: Mapping[str, tuple[float, float | None]] | None = None,
+    own_content: str = "",
     training: Mapping[str, Any] | None = None,
     **benchmark: Any,
 ) -> Path:
@@ -52,6 +53,7 @@ def write_run(
     Args:
         hashes: content hashes of sets, where they are not their names.
         groups: of the OOD sets, where they are not "far".
+        own_content: content hash of those classifiers; without it they are others where `content` is another.
         training: how the classifier was trained, if its record says so.
         own: detectors that read a classifier of their own → its accuracy, and the garbage share on every set.
         benchmark: fields of it that differ from the default.
@@ -108,7 +110,7 @@ def write_run(
                     "name": f"{model}+{detector}",
                     "model": model,
                     "detectors": [detector],
-                    "content_hash": "c3" * 32,
+                    "content_hash": own_content or content[::-1],
                     "id_accuracy": right,
                 }
                 for detector, (right, _) in own.items()

@@ -105,7 +105,7 @@ def test_garbage_shares_of_several_runs_have_a_spread(tmp_path: Path) -> None:
         write_run(
             tmp_path / str(n),
             gaussian_scores({"a": 1.0, "b": 0.5}, seed=n),
-            content=f"{n:02d}" * 32,
+            content=f"{n}d" * 32,
             own={"b": (0.9, 0.5 + n / 10)},
         )
         for n in (0, 1)
