@@ -19,6 +19,7 @@ from oodbench.report.layout import (
     every_row,
     legend,
     overviews,
+    published_figures,
 )
 from oodbench.report.table import COLUMNS
 
@@ -35,6 +36,10 @@ _LATEX = {
     "<": r"$<$",
     ">": r"$>$",
 }
+
+
+PANEL_WIDTH = 110
+"""Characters on a line of a LaTeX table: at the text width of an article its letters are two thirds of the text's."""
 
 
 def to_csv(leaderboard: Leaderboard) -> str:
@@ -66,20 +71,50 @@ def to_markdown(leaderboard: Leaderboard) -> str:
 
 
 def to_latex(leaderboard: Leaderboard) -> str:
-    """Tables to be put into a paper with \\input: booktabs, one a metric, classifier and ID set; in percent."""
+    """Tables to be put into a paper with \\input: booktabs, one a metric, classifier and ID set; in percent.
+
+    Published figures have a table of their own.
+    """
     tables = []
     for block in leaderboard.blocks:
-        for metric, grid in overviews(block, leaderboard.grouped).items():
-            notes = legend(leaderboard) if metric == "auroc" else ["In percent."]
+        published = published_figures(block)
+        grids = overviews(block, leaderboard.grouped) | ({"published": published} if published else {})
+        for metric, grid in grids.items():
+            # Once a block: on each table they would be longer than the table.
+            notes = (*block_facts(block), *legend(leaderboard)) if metric == "auroc" else ("In percent.",)
             tables.append(
                 {
-                    "caption": " ".join([f"{block_title(block)}: {grid.title}.", *block_facts(block), *notes]),
+                    "caption": " ".join([f"{block_title(block)}: {grid.title}.", *notes]),
                     "label": f"tab:{re.sub('[^A-Za-z0-9]+', '-', f'{block.id}-{block.model}-{metric}')}",
-                    "header": [escape_latex(title) for title in grid.header],
-                    "lines": [[_latex_cell(cell) for cell in line] for line in grid.lines],
+                    "panels": [
+                        {
+                            "header": [escape_latex(title) for title in panel.header],
+                            "lines": [[_latex_cell(cell) for cell in line] for line in panel.lines],
+                        }
+                        for panel in panels(grid)
+                    ],
                 }
             )
     return environment(latex=True).get_template("tables.tex.j2").render(tables=tables, escape=escape_latex)
+
+
+def panels(grid: Grid, width: int = PANEL_WIDTH) -> list[Grid]:
+    """The grid cut into grids of at most `width` characters a line, each with the first column and others in order.
+
+    A grid has one column beside the first, however wide it is.
+    """
+    columns = list(zip(grid.header, *([cell.text for cell in line] for line in grid.lines), strict=True))
+    # Two characters between columns.
+    widths = [max(map(len, column)) + 2 for column in columns]
+    cuts = [[0]]
+    for column in range(1, len(widths)):
+        if len(cuts[-1]) > 1 and sum(widths[chosen] for chosen in cuts[-1]) + widths[column] > width:
+            cuts.append([0])
+        cuts[-1].append(column)
+    return [
+        Grid(grid.title, [grid.header[one] for one in cut], [[line[one] for one in cut] for line in grid.lines])
+        for cut in cuts
+    ]
 
 
 def escape_latex(text: str) -> str:

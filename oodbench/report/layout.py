@@ -199,6 +199,24 @@ def every_row(block: Block) -> Grid:
     return Grid("Every row", list(columns), lines)
 
 
+def published_figures(block: Block) -> Grid | None:
+    """One line a figure that others published, with the measured one; None where there are none."""
+    lines = [
+        [
+            Cell(detector_title(block, row.first.detector)),
+            Cell(row.first.ood),
+            Cell(METRIC_TITLES[name]),
+            Cell(estimate_text(row.metrics[name])),
+            Cell(percent(value)),
+            Cell(row.source),
+        ]
+        for row in block.rows.values()
+        for name, value in row.published.items()
+    ]
+    header = ["detector", "OOD set", "metric", "measured", "published", "source"]
+    return Grid("Published figures beside the measured ones", header, lines) if lines else None
+
+
 def detector_title(block: Block, detector: str) -> str:
     """The detector's label; a control says that it is one."""
     control = next(row for key, row in block.rows.items() if key[0] == detector).first.control

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import re
 import shutil
 import subprocess
@@ -11,10 +12,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from oodbench.metrics import METRICS
 from oodbench.report.comparison import Leaderboard, compare
-from oodbench.report.formats import escape_latex, to_csv, to_html, to_latex, to_markdown
+from oodbench.report.formats import escape_latex, panels, to_csv, to_html, to_latex, to_markdown
+from oodbench.report.layout import Cell, Grid
 from oodbench.report.runs import read_run
 from oodbench.report.table import COLUMNS, leaderboard
 from tests.report.conftest import gaussian_scores, write_run
@@ -171,6 +175,21 @@ def test_latex_tables_are_complete(board: Board) -> None:
         assert len(lines) == 5 and all(len(re.split(r"(?<!\\)&", line)) == len(columns) for line in lines)
     assert re.search(r"good & \\textbf{\d\d\.\d}", text) and r"twin(p=1\_0) & " in text and r"\,$\approx$" in text
     assert len(set(re.findall(r"\\label{.*?}", text))) == 3
+
+
+@given(st.lists(st.integers(1, 12), min_size=2, max_size=9), st.integers(1, 40))
+def test_panels_have_every_column_once_and_are_no_wider_than_asked(lengths: list[int], width: int) -> None:
+    header = [f"{number}{'x' * (length - 1)}" for number, length in enumerate(lengths)]
+    grid = Grid("title", header, [[Cell(title * 2, "best") for title in header]])
+    cut = panels(grid, width)
+    assert [title for panel in cut for title in panel.header[1:]] == header[1:]
+    for panel in cut:
+        assert panel.header[0] == header[0] and panel.title == "title"
+        assert [cell.text for cell in panel.lines[0]] == [title * 2 for title in panel.header]
+        assert len(panel.header) == 2 or sum(2 * len(title) + 2 for title in panel.header) <= width
+    for panel, later in itertools.pairwise(cut):
+        together = [*panel.header, later.header[1]]
+        assert sum(2 * len(title) + 2 for title in together) > width
 
 
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="pdflatex is not on this machine (texlive-latex-recommended)")
