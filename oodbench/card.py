@@ -29,7 +29,8 @@ class Card:
         machine: device, batch size, workers, processor.
         versions: of Python and of the packages that decide numbers.
         sets: one record a set: name, role, group, count, content hash, labels hash, origin, matching, notes.
-        classifiers: one record a classifier: name, content hash, form, normalisation, accuracy, image counts, timings.
+        classifiers: one record a classifier: name, content hash, form, normalisation, how it was trained where that is
+            known, accuracy, image counts, timings.
         detectors: one record a detector: label, name, paper, parameters, what each classifier taught it, timings.
         metrics: one row per classifier, detector and OOD set.
         notes: what the program decided for the user.
@@ -46,6 +47,12 @@ class Card:
     versions: Mapping[str, str] = field(default_factory=lambda: recorded_versions())
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     format: int = FORMAT
+
+    def own_classifiers(self, model: str) -> dict[str, dict[str, Any]]:
+        """Detector → record of the classifier that it reads, of those under the model that read one of their own."""
+        # Cards of before there were such detectors name neither model nor detectors.
+        own = [one for one in self.classifiers if one["name"] != model and one.get("model") == model]
+        return {label: one for one in own for label in one["detectors"]}
 
     def save(self, path: Path) -> None:
         """Write as JSON, whole or not at all."""

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,7 @@ class Classifier:
             found by itself when the last step is a linear layer.
         layers: names of the submodules whose outputs are candidates for detectors that read a layer, in order
             from the input; by default the module's `candidate_layers`, else its children that have weights.
+        training: how it was trained, in plain values; empty where that is not known.
 
     Raises:
         OodbenchError: the normalisation does not fit the channels, the module does not return N×K logits for
@@ -48,10 +50,12 @@ class Classifier:
         name: str | None = None,
         head: str | None = None,
         layers: Sequence[str] | None = None,
+        training: Mapping[str, Any] | None = None,
     ) -> None:
         self.module = module
         self.num_classes = num_classes
         self.image_shape = image_shape
+        self.training = dict(training or {})
         self.name = name or type(module).__name__
         self.mean = _per_channel(mean, image_shape[0], "mean")
         self.std = _per_channel(std, image_shape[0], "std")

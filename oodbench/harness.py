@@ -6,7 +6,7 @@ import os
 import platform
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import reduce
@@ -33,6 +33,7 @@ from oodbench.metrics import accuracy, evaluate
 from oodbench.outputs import LiveOutputs, Needs, Outputs, PassCount, passes
 from oodbench.plan import Assignment, Machine, Plan, make_plan
 from oodbench.progress import Reporter
+from oodbench.report.sheets import save_sheets, sheet_file
 from oodbench.report.worst import WORST_FILE, Pictures, indices_to_keep, save_pictures
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class Result:
     scores: Scores
     pictures: dict[tuple[str, str], Pictures] = field(default_factory=dict)
     """(model, set) → the images that some detector got most wrong, as the classifier takes them."""
+    sheets: dict[str, bytes] = field(default_factory=dict)
+    """File, as the card names it, → PNG: the pictures that the trainings of classifiers left."""
 
     @property
     def table(self) -> pd.DataFrame:
@@ -59,7 +62,7 @@ class Result:
         return leaderboard(self.card)
 
     def save(self, folder: Path) -> list[Path]:
-        """Write leaderboard.csv, leaderboard.md, card.json, scores.npz and worst.npz; returns their paths."""
+        """Write leaderboard.csv and .md, card.json, scores.npz, worst.npz, and sheets into `pictures`; the paths."""
         from oodbench.report.table import save_csv, save_markdown
 
         names = ("leaderboard.csv", "leaderboard.md", "card.json", "scores.npz", WORST_FILE)
@@ -69,7 +72,7 @@ class Result:
         self.card.save(paths[2])
         save_scores(self.scores, paths[3])
         save_pictures(self.pictures, paths[4])
-        return paths
+        return [*paths, *save_sheets(self.sheets, Path(folder))]
 
 
 def run(
@@ -95,7 +98,8 @@ def run(
         reporter.say(note)
     measured = [_Measurement(plan, assignment, reporter).measure() for assignment in plan.assignments]
     scores = {key: scores for one in measured for key, scores in one.scores.items()}
-    return Result(_card(plan, measured), scores, _worst(plan, scores))
+    sheets = {_sheet_file(one): one.sheet.png for one in plan.assignments if one.sheet}
+    return Result(_card(plan, measured), scores, _worst(plan, scores), sheets)
 
 
 @dataclass
@@ -307,8 +311,13 @@ def _in_order(plan: Plan, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]
     )
 
 
+def _sheet_file(one: Assignment) -> str:
+    assert one.sheet is not None
+    return sheet_file(one.sheet.name, one.classifier.name, one.classifier.content_hash())
+
+
 def _classifier_record(one: _Measurement) -> dict[str, Any]:
-    classifier = one.classifier
+    classifier, sheet = one.classifier, one.assignment.sheet
     return {
         "name": classifier.name,
         "model": one.assignment.model,
@@ -319,9 +328,20 @@ def _classifier_record(one: _Measurement) -> dict[str, Any]:
         "mean": list(classifier.mean),
         "std": list(classifier.std),
         "layers": list(classifier.layers),
+        **({"training": without_origins(classifier.training)} if classifier.training else {}),
+        **({"sheet": {"file": _sheet_file(one.assignment), "caption": sheet.caption}} if sheet else {}),
         "id_accuracy": one.accuracy,
         "images": {role: asdict(count) for role, count in one.counts.items()},
         "seconds": {what: round(seconds, 4) for what, seconds in one.seconds.items()},
+    }
+
+
+def without_origins(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A training's record but for where its images lay, on whatever machine: their content hash says which they are."""
+    return {
+        name: without_origins(value) if isinstance(value, Mapping) else value
+        for name, value in record.items()
+        if name != "origin"
     }
 
 

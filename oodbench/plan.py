@@ -22,7 +22,8 @@ from oodbench.files import cache_folder
 from oodbench.models.catalogue import MODELS, find_model
 from oodbench.models.load import default_model, load_classifier, recipe_of
 from oodbench.progress import Reporter
-from oodbench.recipes.obtain import find_recipe, obtain_own_classifier, training_part
+from oodbench.recipes.obtain import Own, find_recipe, obtain_own_classifier, training_part
+from oodbench.recipes.rounds import Sheet
 from oodbench.training import EpochReport, default_settings, train
 
 
@@ -57,12 +58,14 @@ class Assignment:
         model: what the detectors' rows are called after. A detector's own classifier has its architecture from one
             that the user asked for, and its rows stand with those of that one, where it is scored too.
         garbage: whether the last of the classifier's outputs is no ID class but garbage.
+        sheet: the picture that the classifier's training left, if there is one.
     """
 
     model: str
     classifier: Classifier
     detectors: Mapping[str, Detector]
     garbage: bool = False
+    sheet: Sheet | None = None
 
 
 @dataclass(frozen=True)
@@ -152,12 +155,13 @@ def make_plan(
 
 
 def _own_assignment(
-    model: str, classifier: Classifier, part: Detector, readers: Mapping[str, Detector], alone: bool
+    model: str, trained: Own, part: Detector, readers: Mapping[str, Detector], alone: bool
 ) -> Assignment:
     """The detectors that read one classifier of their own; `alone`: no others stand beside them under the model."""
+    classifier, sheet = trained
     classifier.name = f"{model}+{label(part)}"
     garbage = part.recipe is not None and find_recipe(part.recipe).garbage
-    return Assignment(classifier.name if alone else model, classifier, readers, garbage)
+    return Assignment(classifier.name if alone else model, classifier, readers, garbage, sheet)
 
 
 def _bases(classifiers: Sequence[Classifier]) -> list[tuple[str, str, ImageShape]]:

@@ -180,8 +180,9 @@ def train(
                 progress(report)
     module.to(memory_format=torch.contiguous_format)
     module.eval()
+    classifier.training = _record(fit, held_out, settings, reports) | record
     if checkpoint is not None and resume is not None:
-        save_checkpoint(classifier, architecture, checkpoint, _record(fit, held_out, settings, reports) | record)
+        save_checkpoint(classifier, architecture, checkpoint, classifier.training)
         resume.unlink(missing_ok=True)
     return classifier
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from oodbench import Benchmark, Card, Classifier, Machine, Needs, OodbenchError,
 from oodbench.card import load_scores
 from oodbench.detectors.base import Detector
 from oodbench.detectors.catalogue import DetectorEntry
+from oodbench.recipes.obtain import Own
 from oodbench.report.table import COLUMNS, to_markdown
 from tests.recipes.conftest import QUICK
 
@@ -258,11 +259,12 @@ def own_classifiers(monkeypatch: pytest.MonkeyPatch) -> list[Classifier]:
     from oodbench.recipes import obtain
 
     obtained: list[Classifier] = []
-    original: Callable[..., Classifier] = plan.obtain_own_classifier
+    original: Callable[..., Own] = plan.obtain_own_classifier
 
-    def noting(*arguments: Any) -> Classifier:
-        obtained.append(original(*arguments))
-        return obtained[-1]
+    def noting(*arguments: Any) -> Own:
+        own = original(*arguments)
+        obtained.append(own.classifier)
+        return own
 
     monkeypatch.setattr(obtain, "default_garbage_settings", lambda *_: QUICK)
     monkeypatch.setattr(plan, "obtain_own_classifier", noting)
@@ -277,7 +279,7 @@ def test_an_own_classifier_sees_every_scored_image_once_and_nothing_to_fit(
     own = Classifier(
         torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 4)), num_classes=4, image_shape=(1, 8, 8)
     )
-    monkeypatch.setattr(plan, "obtain_own_classifier", lambda *_: own)
+    monkeypatch.setattr(plan, "obtain_own_classifier", lambda *_: Own(own))
     results: list[Result] = []
     entered: list[int] = []
     work = benchmark(image_files, detectors=OWN)
@@ -330,10 +332,52 @@ def test_rows_of_own_classifiers_stand_in_the_same_table(
     assert rows["smood"]["id_accuracy"] == result.card.classifiers[0]["id_accuracy"]
     result.save(tmp_path / "out")
     assert Card.load(tmp_path / "out" / "card.json") == result.card
-    assert "nan" not in to_markdown(result.card)
+    text, accuracy = to_markdown(result.card), f"{100 * result.card.classifiers[1]['id_accuracy']:.2f}"
+    assert "nan" not in text
+    assert f"(inversion {accuracy}, inversion(reading=certainty) {accuracy}) on {TEST} images" in text
     from oodbench.report.runs import measurements, read_run
 
     assert len(measurements([read_run(tmp_path / "out")])) == len(result.table)
+
+
+def test_the_card_says_how_classifiers_were_trained_where_that_is_known(
+    small_classifier: Classifier, image_files: dict[str, str], own_classifiers: list[Classifier], tmp_path: Path
+) -> None:
+    """Each by its own record, without the folders of the machine that trained it."""
+    result = run(benchmark(image_files, detectors=OWN), [small_classifier])
+    public, own = result.card.classifiers
+    assert "training" not in public
+    training = own["training"]
+    assert (training["recipe"], training["id"]) == ("garbage", "rot_test")
+    assert training["settings"]["patience"] == QUICK.patience and len(training["rounds"]) >= training["round"] >= 1
+    assert training["fit"]["sha256"] == own_classifiers[0].training["fit"]["sha256"]
+    assert str(tmp_path.parent) in own_classifiers[0].training["fit"]["origin"]
+    assert str(tmp_path.parent) not in str(result.card.classifiers)
+
+
+def test_the_sheet_of_the_kept_round_goes_with_the_run(
+    small_classifier: Classifier,
+    image_files: dict[str, str],
+    own_classifiers: list[Classifier],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where the classifier was trained just now, where it comes from the cache, and where it is given."""
+    monkeypatch.setenv("OODBENCH_CACHE", str(tmp_path / "cache"))
+    for out in ("trained", "cached"):
+        result = run(benchmark(image_files, detectors=OWN), [small_classifier])
+        public, own = result.card.classifiers
+        (checkpoint,) = (tmp_path / "cache" / "classifiers").glob("*-garbage-*.safetensors")
+        kept = Path(f"{checkpoint}.rounds") / f"round-{own['training']['round']:02d}.png"
+        assert result.save(tmp_path / out)[-1] == tmp_path / out / own["sheet"]["file"]
+        assert (tmp_path / out / own["sheet"]["file"]).read_bytes() == kept.read_bytes()
+        assert own["sheet"]["file"].startswith("pictures/inversions-small+inversion-") and "sheet" not in public
+    given = replace(benchmark(image_files, detectors=("inversion",)), models=(str(checkpoint),))
+    assert list(run(given).sheets.values()) == [kept.read_bytes()]
+    alone = tmp_path / "alone.safetensors"
+    alone.write_bytes(checkpoint.read_bytes())
+    result = run(replace(given, models=(str(alone),)))
+    assert not result.sheets and "sheet" not in result.card.classifiers[0]
 
 
 def test_a_classifier_that_no_detector_reads_is_not_passed(
@@ -373,7 +417,7 @@ def test_an_output_that_is_no_class_is_no_answer(
     )
     with torch.no_grad():
         own.module[1].bias[3] = 100  # type: ignore[index, union-attr, operator]
-    monkeypatch.setattr(plan, "obtain_own_classifier", lambda *_: own)
+    monkeypatch.setattr(plan, "obtain_own_classifier", lambda *_: Own(own))
     result = run(benchmark(image_files, detectors=("smood", "confidence")), [small_classifier])
     stored = np.load(image_files["id"].removeprefix("npz:"))
     with own.inference(), torch.no_grad():

@@ -93,7 +93,7 @@ def test_digits_are_learnt_with_the_default_settings(tmp_path: Path) -> None:
     record = load_checkpoint(path).record
     assert record["id"] == "digits" and record["accuracy"] == right == reports[-1].accuracy
     assert record["accuracies"] == [report.accuracy for report in reports]
-    assert record["settings"]["epochs"] == settings.epochs
+    assert record["settings"]["epochs"] == settings.epochs and trained.training == record
     assert [file.name for file in tmp_path.iterdir()] == ["digits.safetensors"]
 
 

@@ -80,7 +80,7 @@ def command(
     paths = result.save(out)
     for table in terminal_tables(result.card, output.width):
         output.print(table)
-    log.print(f"wrote {', '.join(path.name for path in paths)} in {out}", markup=False, soft_wrap=True)
+    log.print(f"wrote {', '.join(str(path.relative_to(out)) for path in paths)} in {out}", markup=False, soft_wrap=True)
 
 
 def _assignment(text: str) -> tuple[str, str]:

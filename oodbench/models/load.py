@@ -49,7 +49,15 @@ def load_classifier(
             f"give a classifier that was trained on this ID set"
         )
     means, deviations = _normalisation(architecture, checkpoint, parse_normalisation(mean, std, form[0]))
-    return Classifier(network, num_classes=classes, image_shape=form, mean=means, std=deviations, name=architecture)
+    return Classifier(
+        network,
+        num_classes=classes,
+        image_shape=form,
+        mean=means,
+        std=deviations,
+        name=architecture,
+        training=checkpoint.record,
+    )
 
 
 def recipe_of(reference: str) -> str | None:

@@ -104,5 +104,5 @@ def train_confidence(
         progress=say,
         objective=ConfidenceObjective(settings.budget),
         more_outputs=1,
-        record={"recipe": RECIPE},
+        record={"recipe": RECIPE, "budget": settings.budget},
     )

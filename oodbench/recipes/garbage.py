@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +23,16 @@ from oodbench.files import atomic_write
 from oodbench.inversion.generator import Generator
 from oodbench.inversion.invert import generate, invert
 from oodbench.inversion.pictures import save_class_grid
-from oodbench.inversion.settings import InversionSettings
 from oodbench.models.catalogue import build
 from oodbench.models.checkpoint import load_checkpoint, save_checkpoint
 from oodbench.progress import Reporter
 from oodbench.recipes.holdout import NOISE_SEED, garbage_shares, hold_out, matched, mean_uncertainty
 from oodbench.recipes.realism import Realism
+from oodbench.recipes.rounds import GarbageSettings, RoundReport, best_round, round_file, rounds_folder
 from oodbench.training import (
     Pixels,
-    TrainingSettings,
     accuracy,
     channel_statistics,
-    default_settings,
     in_memory,
     new_optimiser,
     own_random_numbers,
@@ -46,102 +44,6 @@ RECIPE = "garbage"
 
 COLLAPSED = 0.5
 """A generator whose inversion accuracy is below this share of the best so far is given up."""
-
-ACCURACY_TOLERANCE = 0.005
-"""A round may be chosen whose accuracy on held-out ID images is so far below the best, or one image below it."""
-
-
-@dataclass(frozen=True)
-class GarbageSettings:
-    """How a classifier with a garbage class is trained.
-
-    Attributes:
-        training: of one round: `epochs` is how many a round has, the learning rate goes up and down in each, and
-            the seed is that of the whole training.
-        inversion: of one round; the generator is trained on from round to round. The seed is taken from `training`.
-        rounds: at most so many.
-        patience: a training ends when so many rounds have brought no better one.
-        noise, added, most: sizes, in multiples of the mean size of an ID class, of the Gaussian noise that the
-            garbage set starts with and keeps, of the inverted images that join it each round, and of all inverted
-            images kept. Where there would be more, they are thinned out at random, old and new alike.
-        keep_realistic: whether inverted images that pass for ID ones (see `Realism`) join the garbage set too.
-    """
-
-    training: TrainingSettings = field(default_factory=lambda: TrainingSettings(epochs=1))
-    inversion: InversionSettings = field(default_factory=lambda: InversionSettings(epochs=16))
-    rounds: int = 6
-    patience: int = 2
-    noise: float = 1.0
-    added: float = 0.5
-    most: float = 2.0
-    keep_realistic: bool = True
-
-    def __post_init__(self) -> None:
-        for name, least in (("rounds", 1), ("patience", 1), ("noise", 0), ("added", 0), ("most", 0)):
-            if not least <= getattr(self, name) < math.inf:
-                raise OodbenchError(f"garbage training: {name} must be from {least} up, not {getattr(self, name)}")
-
-
-def default_garbage_settings(id_name: str, architecture: str) -> GarbageSettings:
-    """The settings for an architecture on an ID set, where the user gives none."""
-    training = default_settings(id_name, architecture)
-    training = replace(training, epochs=1, learning_rate=training.learning_rate / 2)
-    if id_name == "digits":
-        # So few images that a network has hardly learned after one epoch; and such small ones that with a generator
-        # trained four times as long the garbage share on held-out noise fell from 0.92 to 0.81 (mean of two seeds).
-        return GarbageSettings(replace(training, epochs=5), InversionSettings(epochs=4))
-    return GarbageSettings(training)
-
-
-@dataclass(frozen=True)
-class RoundReport:
-    """What a round came to; all of it on ID images and noise, none of it on an OOD set.
-
-    Attributes:
-        accuracy: share of held-out ID images put into their class.
-        garbage_share, altered_share: share of held-out kinds of noise, and of held-out ID images altered, put into
-            garbage: the mean over the kinds; `shares` has each.
-        inversion_accuracy: of the generator that was trained on this round's network.
-        new_generators: how many were begun in this round because the one at hand had collapsed.
-        uncertainty_id, uncertainty_inverted: mean UE of held-out ID images and of the inverted ones.
-        realistic: share of the inverted images that pass for ID images.
-        garbage_images: in the garbage set in this round.
-    """
-
-    round: int
-    accuracy: float
-    garbage_share: float
-    altered_share: float
-    shares: dict[str, float]
-    inversion_accuracy: float
-    new_generators: int
-    uncertainty_id: float
-    uncertainty_inverted: float
-    realistic: float
-    garbage_images: int
-    seconds: float
-
-    def __str__(self) -> str:
-        return (
-            f"round {self.round}: ID accuracy {100 * self.accuracy:.2f} %, garbage share on held-out noise "
-            f"{100 * self.garbage_share:.1f} % and on altered ID images {100 * self.altered_share:.1f} %, "
-            f"inversion accuracy {self.inversion_accuracy:.2f}, uncertainty "
-            f"{self.uncertainty_id:.3f} of ID and {self.uncertainty_inverted:.3f} of inverted images, "
-            f"{100 * self.realistic:.1f} % of them realistic, {self.garbage_images:,} garbage images, "
-            f"{self.seconds:.0f} s"
-            + (f"; the generator had collapsed, {self.new_generators} new begun" if self.new_generators else "")
-        )
-
-
-def best_round(reports: Sequence[RoundReport], held_out: int) -> int:
-    """The index of the round to keep: the largest garbage shares among those of nearly the best accuracy.
-
-    Args:
-        held_out: how many ID images the accuracy is measured on.
-    """
-    least = max(report.accuracy for report in reports) - max(ACCURACY_TOLERANCE, 1 / held_out) - 1e-9
-    able = [number for number, report in enumerate(reports) if report.accuracy >= least]
-    return max(able, key=lambda number: reports[number].garbage_share + reports[number].altered_share)
 
 
 def train_garbage(
@@ -184,7 +86,7 @@ def train_garbage(
             state.save(identity, reports)
             reporter.say(str(reports[-1]))
         kept = best_round(reports, held_out)
-        state.classifier.module.load_state_dict(dict(load_checkpoint(state.round_file(kept + 1)).state))
+        state.classifier.module.load_state_dict(dict(load_checkpoint(round_file(state.rounds_folder, kept + 1)).state))
         known = in_memory(test, num_classes, image_shape)
         final = accuracy(state.classifier, known.images, known.labels)
         reporter.say(f"round {kept + 1} is kept; accuracy {100 * final:.2f} % on the ID test images")
@@ -229,7 +131,7 @@ class _Training:
         self.generator: Generator | None = None
         self.best_inversion = 0.0
         self.resume_file = Path(f"{checkpoint}.resume")
-        self.rounds_folder = Path(f"{checkpoint}.rounds")
+        self.rounds_folder = rounds_folder(checkpoint)
 
     def round(self, number: int) -> RoundReport:
         """Train, invert, measure, and let the inverted images join the garbage set."""
@@ -302,10 +204,6 @@ class _Training:
     def _seed(self, number: int, attempt: int) -> int:
         return self.settings.training.seed * 1_000_003 + 2 * number + attempt
 
-    def round_file(self, number: int) -> Path:
-        """Where the network of a round is kept."""
-        return self.rounds_folder / f"round-{number:02d}.safetensors"
-
     def record(self, reports: Sequence[RoundReport]) -> dict[str, Any]:
         """How the network was trained; `accuracy` is that on the held-out ID images."""
         return {
@@ -322,7 +220,7 @@ class _Training:
         """Keep the round: its network, its sheet, its row, and last what is needed to go on."""
         assert self.generator is not None
         number = len(reports)
-        path = self.round_file(number)
+        path = round_file(self.rounds_folder, number)
         save_checkpoint(self.classifier, self.architecture, path, self.record(reports))
         names = [*map(str, range(self.garbage_class)), "garbage"]
         save_class_grid(self.generator, path.with_suffix(".png"), seed=0, names=names)

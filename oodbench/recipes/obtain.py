@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -21,7 +21,8 @@ from oodbench.files import cache_folder
 from oodbench.models.load import load_classifier
 from oodbench.progress import Reporter
 from oodbench.recipes.confidence import ConfidenceSettings, default_confidence_settings, train_confidence
-from oodbench.recipes.garbage import GarbageSettings, default_garbage_settings, train_garbage
+from oodbench.recipes.garbage import train_garbage
+from oodbench.recipes.rounds import GarbageSettings, Sheet, default_garbage_settings, kept_sheet
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,22 @@ class Recipe:
         train: as `garbage.train_garbage`.
         more_outputs: how many outputs the classifier has beyond the ID classes.
         garbage: whether the one beyond them is a class too, that of what is none of them.
+        sheet: the picture that a training left beside its checkpoint, None where there is none; of recipes that
+            leave pictures.
     """
 
     settings: Callable[[str, str, Mapping[str, Any]], Any]
     train: Callable[..., Any]
     more_outputs: int
     garbage: bool
+    sheet: Callable[[Path], Sheet | None] | None = None
+
+
+class Own(NamedTuple):
+    """A detector's own classifier, and the picture that its training left, if there is one."""
+
+    classifier: Classifier
+    sheet: Sheet | None = None
 
 
 def _garbage_settings(id_name: str, architecture: str, given: Mapping[str, Any]) -> GarbageSettings:
@@ -56,7 +67,7 @@ def _confidence_settings(id_name: str, architecture: str, given: Mapping[str, An
 
 
 RECIPES: Mapping[str, Recipe] = {
-    "garbage": Recipe(_garbage_settings, train_garbage, more_outputs=1, garbage=True),
+    "garbage": Recipe(_garbage_settings, train_garbage, more_outputs=1, garbage=True, sheet=kept_sheet),
     "confidence": Recipe(_confidence_settings, train_confidence, more_outputs=1, garbage=False),
 }
 
@@ -86,7 +97,7 @@ def obtain_own_classifier(
     device: torch.device,
     reporter: Reporter,
     reference: str | None = None,
-) -> Classifier:
+) -> Own:
     """The classifier of a detector's recipe, on the whole training split of the ID set: from the cache, or trained.
 
     Args:
@@ -100,7 +111,7 @@ def obtain_own_classifier(
     recipe = find_recipe(detector.recipe)
     classes = id_set.num_classes + recipe.more_outputs
     if reference is not None:
-        return _given(reference, detector, classes, image_shape).to(device)
+        return Own(_given(reference, detector, classes, image_shape).to(device), _sheet(recipe, Path(reference)))
     given = {facts.name: getattr(detector, facts.name) for facts in parameters(type(detector)) if facts.training}
     settings = recipe.settings(id_set.name, architecture, given)
     checkpoint = _cached(detector.recipe, architecture, settings, id_set, image_shape)
@@ -121,7 +132,12 @@ def obtain_own_classifier(
             reporter=reporter,
         )
     # Loaded also when it was trained just now, so that both runs score the very same classifier.
-    return load_classifier(str(checkpoint), num_classes=classes, image_shape=image_shape).to(device)
+    classifier = load_classifier(str(checkpoint), num_classes=classes, image_shape=image_shape)
+    return Own(classifier.to(device), _sheet(recipe, checkpoint))
+
+
+def _sheet(recipe: Recipe, checkpoint: Path) -> Sheet | None:
+    return recipe.sheet(checkpoint) if recipe.sheet else None
 
 
 def _given(reference: str, detector: Detector, classes: int, image_shape: ImageShape) -> Classifier:

@@ -56,6 +56,8 @@ class Row:
     Attributes:
         repeats: one measurement a repeat.
         metrics: name → Estimate, in the order of METRICS.
+        id_accuracy: of the classifier that the detector reads.
+        garbage_share: of the OOD images put into the garbage class; None where the classifier has none.
         rank: by AUROC among the detectors that are no controls, equal ones sharing their mean rank; None for a control.
         p_value: of being as good as the best, Holm-corrected; None for the best itself and for a control.
         standing: "best", "tied" (not significantly worse than the best) or "".
@@ -66,6 +68,7 @@ class Row:
     repeats: tuple[Measurement, ...]
     metrics: dict[str, Estimate]
     id_accuracy: Estimate
+    garbage_share: Estimate | None = None
     rank: float | None = None
     p_value: float | None = None
     standing: str = ""
@@ -76,6 +79,11 @@ class Row:
     def first(self) -> Measurement:
         """The first repeat: what all repeats share can be read from it."""
         return self.repeats[0]
+
+    @property
+    def trainings(self) -> tuple[Measurement, ...]:
+        """The repeats that differ in what the detector read: a classifier of its own may serve several repeats."""
+        return _trainings(self.repeats)
 
     @property
     def n_id(self) -> int:
@@ -100,12 +108,14 @@ class Mean:
     Attributes:
         rows: those that it is the mean of.
         average_rank: the mean of their ranks; None for a control.
+        garbage_share: None where the classifier has no garbage class.
     """
 
     group: str
     rows: tuple[Row, ...]
     metrics: dict[str, Estimate]
     average_rank: float | None
+    garbage_share: Estimate | None
 
     @property
     def first(self) -> Measurement:
@@ -253,16 +263,22 @@ def _check_repeats(by_detector: dict[str, list[Measurement]]) -> None:
 
 def _row(repeats: list[Measurement], intervals: bool) -> Row:
     ends: dict[str, list[Interval]] = {}
+    trainings = _trainings(repeats)
     if intervals:
-        for one in repeats:
+        for one in trainings:
             found = {"auroc": delong_interval(one.id_scores, one.ood_scores)}
             for name, interval in (found | bootstrap_fpr_interval(one.id_scores, one.ood_scores)).items():
                 ends.setdefault(name, []).append(interval)
     return Row(
         repeats=tuple(repeats),
-        metrics={name: Estimate.of([one.metrics[name] for one in repeats], ends.get(name, ())) for name in METRICS},
-        id_accuracy=Estimate.of([one.id_accuracy for one in repeats]),
+        metrics={name: Estimate.of([one.metrics[name] for one in trainings], ends.get(name, ())) for name in METRICS},
+        id_accuracy=Estimate.of([one.id_accuracy for one in trainings]),
+        garbage_share=_garbage_share([[one.garbage_share for one in trainings]]),
     )
+
+
+def _trainings(repeats: Sequence[Measurement]) -> tuple[Measurement, ...]:
+    return tuple(alike[0] for alike in grouped_by(repeats, lambda one: (one.read, one.repeat.seed)).values())
 
 
 def _judged(rows: list[Row]) -> list[Row]:
@@ -299,8 +315,16 @@ def _p_value(best: Row, other: Row) -> float:
 def _mean(group: str, rows: list[Row]) -> Mean:
     """Over the sets of a group; the spread is that of the repeats' means, since their sets vary together."""
     metrics = {
-        name: Estimate.of(np.mean([[one.metrics[name] for one in row.repeats] for row in rows], axis=0).tolist())
+        name: Estimate.of(np.mean([[one.metrics[name] for one in row.trainings] for row in rows], axis=0).tolist())
         for name in METRICS
     }
     ranks = [row.rank for row in rows if row.rank is not None]
-    return Mean(group, tuple(rows), metrics, float(np.mean(ranks)) if len(ranks) == len(rows) else None)
+    average_rank = float(np.mean(ranks)) if len(ranks) == len(rows) else None
+    into_garbage = _garbage_share([[one.garbage_share for one in row.trainings] for row in rows])
+    return Mean(group, tuple(rows), metrics, average_rank, into_garbage)
+
+
+def _garbage_share(shares: Sequence[Sequence[float | None]]) -> Estimate | None:
+    """Over sets × repeats; None where there is no garbage class."""
+    there = [[share for share in of_set if share is not None] for of_set in shares]
+    return Estimate.of(np.mean(there, axis=0).tolist()) if all(there) else None

@@ -96,12 +96,12 @@ def roc_grid(block: Block) -> Figure:
 
 def _dot(axes: Axes, row: Row, place: int) -> None:
     estimate = row.metrics["auroc"]
-    ends = np.mean([delong_interval(one.id_scores, one.ood_scores) for one in row.repeats], axis=0)
+    ends = np.mean([delong_interval(one.id_scores, one.ood_scores) for one in row.trainings], axis=0)
     colour = "0.5" if row.first.control else COLOURS[0]
     filled = row.standing in (BEST, TIED)
     axes.plot(ends, [place, place], color=colour, linewidth=1.5)
     axes.plot(estimate.value, place, "o", color=colour, markerfacecolor=colour if filled else "white", markersize=5)
-    for one in row.repeats if len(row.repeats) > 1 else ():
+    for one in row.trainings if len(row.trainings) > 1 else ():
         axes.plot(one.metrics["auroc"], place, "|", color=colour, markersize=8)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pandas as pd
 
@@ -11,7 +11,6 @@ from oodbench.metrics import METRICS
 from oodbench.report.comparison import Estimate, Leaderboard, Mean, Row
 from oodbench.report.html import environment, to_html
 from oodbench.report.layout import (
-    METRIC_MEANINGS,
     TIED_MARK,
     Cell,
     Grid,
@@ -19,7 +18,8 @@ from oodbench.report.layout import (
     block_title,
     every_row,
     legend,
-    overview,
+    overviews,
+    published_figures,
 )
 from oodbench.report.table import COLUMNS
 
@@ -36,6 +36,10 @@ _LATEX = {
     "<": r"$<$",
     ">": r"$>$",
 }
+
+
+PANEL_WIDTH = 110
+"""Characters on a line of a LaTeX table: at the text width of an article its letters are two thirds of the text's."""
 
 
 def to_csv(leaderboard: Leaderboard) -> str:
@@ -61,28 +65,56 @@ def to_markdown(leaderboard: Leaderboard) -> str:
     parts = ["# OOD detection", "", *(f"- {line}" for line in legend(leaderboard)), ""]
     for block in leaderboard.blocks:
         parts += [f"## {block_title(block)}", "", *(f"- {fact}" for fact in block_facts(block)), ""]
-        grids = [overview(block, metric, leaderboard.grouped) for metric in METRIC_MEANINGS]
-        for grid in (*grids, every_row(block)):
+        for grid in (*overviews(block, leaderboard.grouped).values(), every_row(block)):
             parts += [f"### {grid.title}", "", _markdown_table(grid), ""]
     return "\n".join(parts)
 
 
 def to_latex(leaderboard: Leaderboard) -> str:
-    """Tables to be put into a paper with \\input: booktabs, one a metric, classifier and ID set; in percent."""
+    """Tables to be put into a paper with \\input: booktabs, one a metric, classifier and ID set; in percent.
+
+    Published figures have a table of their own.
+    """
     tables = []
     for block in leaderboard.blocks:
-        for metric in METRIC_MEANINGS:
-            grid = overview(block, metric, leaderboard.grouped)
-            notes = legend(leaderboard) if metric == "auroc" else ["In percent."]
+        published = published_figures(block)
+        grids = overviews(block, leaderboard.grouped) | ({"published": published} if published else {})
+        for metric, grid in grids.items():
+            # Once a block: on each table they would be longer than the table.
+            notes = (*block_facts(block), *legend(leaderboard)) if metric == "auroc" else ("In percent.",)
             tables.append(
                 {
-                    "caption": " ".join([f"{block_title(block)}: {grid.title}.", *block_facts(block), *notes]),
+                    "caption": " ".join([f"{block_title(block)}: {grid.title}.", *notes]),
                     "label": f"tab:{re.sub('[^A-Za-z0-9]+', '-', f'{block.id}-{block.model}-{metric}')}",
-                    "header": [escape_latex(title) for title in grid.header],
-                    "lines": [[_latex_cell(cell) for cell in line] for line in grid.lines],
+                    "panels": [
+                        {
+                            "header": [escape_latex(title) for title in panel.header],
+                            "lines": [[_latex_cell(cell) for cell in line] for line in panel.lines],
+                        }
+                        for panel in panels(grid)
+                    ],
                 }
             )
     return environment(latex=True).get_template("tables.tex.j2").render(tables=tables, escape=escape_latex)
+
+
+def panels(grid: Grid, width: int = PANEL_WIDTH) -> list[Grid]:
+    """The grid cut into grids of at most `width` characters a line, each with the first column and others in order.
+
+    A grid has one column beside the first, however wide it is.
+    """
+    columns = list(zip(grid.header, *([cell.text for cell in line] for line in grid.lines), strict=True))
+    # Two characters between columns.
+    widths = [max(map(len, column)) + 2 for column in columns]
+    cuts = [[0]]
+    for column in range(1, len(widths)):
+        if len(cuts[-1]) > 1 and sum(widths[chosen] for chosen in cuts[-1]) + widths[column] > width:
+            cuts.append([0])
+        cuts[-1].append(column)
+    return [
+        Grid(grid.title, [grid.header[one] for one in cut], [[line[one] for one in cut] for line in grid.lines])
+        for cut in cuts
+    ]
 
 
 def escape_latex(text: str) -> str:
@@ -109,9 +141,9 @@ def _set_line(row: Row) -> dict[str, object]:
         "group": first.group,
         "n_id": row.n_id,
         "n_ood": row.n_ood,
-        **_figures(row.metrics | {"id_accuracy": row.id_accuracy}),
+        **_figures({**row.metrics, "id_accuracy": row.id_accuracy, "garbage_share": row.garbage_share}),
         "prevalence": row.prevalence,
-        "runs": len(row.repeats),
+        "runs": len(row.trainings),
         "rank": row.rank,
         "standing": row.standing,
         "p_value": row.p_value,
@@ -129,17 +161,19 @@ def _mean_line(mean: Mean) -> dict[str, object]:
         "detector": first.detector,
         "ood": "",
         "group": mean.group,
-        **_figures(mean.metrics),
+        **_figures({**mean.metrics, "garbage_share": mean.garbage_share}),
         "sets": len(mean.rows),
-        "runs": len(mean.rows[0].repeats),
+        "runs": len(mean.rows[0].trainings),
         "rank": mean.average_rank,
         "control": first.control,
     }
 
 
-def _figures(estimates: dict[str, Estimate]) -> dict[str, float | None]:
+def _figures(estimates: Mapping[str, Estimate | None]) -> dict[str, float | None]:
     figures: dict[str, float | None] = {}
     for name, estimate in estimates.items():
+        if estimate is None:
+            continue
         figures[name], figures[f"{name}_spread"] = estimate.value, estimate.spread
         if estimate.interval is not None:
             figures[f"{name}_low"], figures[f"{name}_high"] = estimate.interval

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
 from typing import Any
@@ -15,14 +16,12 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from oodbench.errors import OodbenchError
-from oodbench.report import layout
+from oodbench.report import layout, training
 from oodbench.report.comparison import Leaderboard
 from oodbench.report.plots import SIDE, plots, points_at_95
 from oodbench.report.runs import Measurement, Run
+from oodbench.report.sheets import load_sheet
 from oodbench.report.worst import Pictures, as_image, worst_images
-
-GRIDS_FOLDER = "pictures"
-"""PNG files in this folder beside a card (grids of generated images, say) are shown with it."""
 
 SHOWN = 64
 """CSS pixels of the longer side of a thumbnail."""
@@ -93,7 +92,8 @@ def to_html(leaderboard: Leaderboard) -> str:
         plots=plots,
         worst=worst_thumbnails,
         sprites={(run, key): sprite(f"sprite-{n}", run.pictures[key]) for n, (run, key) in enumerate(keys)},
-        grids=grid_pictures,
+        sheets=list(sheets(leaderboard.runs)),
+        training=training,
         card_text=card_text,
         style=Markup(_template("report.css")),
         script=Markup(_template("report.js")),
@@ -147,10 +147,14 @@ def worst_thumbnails(one: Measurement) -> dict[str, Thumbnails]:
     }
 
 
-def grid_pictures(run: Run) -> list[tuple[str, str]]:
-    """(title, data URI) of the PNG files beside the card."""
-    files = sorted(run.path.with_name(GRIDS_FOLDER).glob("*.png"))
-    return [(path.stem, _data_uri(path.read_bytes())) for path in files]
+def sheets(runs: Sequence[Run]) -> Iterator[tuple[str, str | None]]:
+    """(caption, data URI) of the pictures that the cards name; no URI where one is not beside its card."""
+    for run in runs:
+        for record in run.card.classifiers:
+            if "sheet" in record:
+                png = load_sheet(record, run.path)
+                where = f" ({run.path})" if len(runs) > 1 else ""
+                yield f"{record['name']}{where}: {record['sheet']['caption']}", None if png is None else _data_uri(png)
 
 
 def card_text(run: Run) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from oodbench.report.comparison import ALL_SETS, Block, Estimate, Leaderboard, Mean, Row
@@ -28,6 +28,9 @@ METRIC_MEANINGS = {
     "fpr_at_95_ood_recall": "FPR@95 at 95 % OOD recall: ID flagged where 95 % of OOD is caught (lower is better)",
 }
 """The metrics that get an overview of detectors × sets, with what they mean."""
+
+
+GARBAGE_MEANING = "Garbage share: OOD images that the network puts into its garbage class (higher is better)"
 
 
 @dataclass(frozen=True)
@@ -80,25 +83,32 @@ def block_title(block: Block) -> str:
 
 def block_facts(block: Block) -> list[str]:
     """What one must know to read the block's tables: accuracy, runs, and how many images each set has."""
-    row = block.first
-    accuracy = percent(row.id_accuracy.value, 2)
-    if row.id_accuracy.spread is not None:
-        accuracy += f" ± {percent(row.id_accuracy.spread, 2)}"
-    repeats = "; ".join(str(one.repeat) for one in row.repeats)
+    by_detector = {row.first.detector: row for row in block.rows.values()}
+    own = {detector: row for detector, row in by_detector.items() if row.first.own_classifier}
+    row = next((row for detector, row in by_detector.items() if detector not in own), block.first)
+    repeats = "; ".join(str(one.repeat) for one in row.trainings)
     counts = [
         f"{ood} {some.n_ood} ({percent(some.prevalence)} %)"
         for ood in block.sets
         for some in [next(row for row in block.rows.values() if row.first.ood == ood)]
     ]
+    own_accuracies = ", ".join(f"{detector} {_accuracy_text(row)}" for detector, row in own.items())
     return [
-        f"ID accuracy {accuracy} % on {row.n_id} images; runs: {len(row.repeats)} ({repeats}).",
+        f"ID accuracy {_accuracy_text(row)} on {row.n_id} images; runs: {len(row.trainings)} ({repeats}).",
+        *([f"ID accuracy of detectors that read a classifier of their own: {own_accuracies}."] if own else []),
         f"OOD images, and their share of all: {', '.join(counts)}.",
     ]
 
 
+def _accuracy_text(row: Row) -> str:
+    """`98.83 %`, or `98.83 ± 0.12 %`."""
+    spread = row.id_accuracy.spread
+    return percent(row.id_accuracy.value, 2) + ("" if spread is None else f" ± {percent(spread, 2)}") + " %"
+
+
 def legend(leaderboard: Leaderboard) -> list[str]:
     """How to read the tables, in sentences."""
-    several = any(len(row.repeats) > 1 for row in leaderboard.rows)
+    several = any(len(row.trainings) > 1 for row in leaderboard.rows)
     lines = [
         "In percent. Bold: the best AUROC on a set. "
         f"{TIED_MARK}: tied with the best, that is not significantly worse (paired DeLong test, Holm-corrected over "
@@ -117,25 +127,52 @@ def legend(leaderboard: Leaderboard) -> list[str]:
     return lines
 
 
+def overviews(block: Block, grouped: bool) -> dict[str, Grid]:
+    """Detectors × sets of each of METRIC_MEANINGS, and of `garbage_share` where a detector has one."""
+    grids = {metric: overview(block, metric, grouped) for metric in METRIC_MEANINGS}
+    shares = garbage_shares(block, grouped)
+    return grids if shares is None else grids | {"garbage_share": shares}
+
+
 def overview(block: Block, metric: str, grouped: bool) -> Grid:
     """Detectors × sets of one metric, with group means if `grouped`; AUROC also has the average rank."""
-    groups = block.groups if grouped else ()
     ranked = metric == "auroc"
 
-    def cell(entry: Row | Mean | None) -> Cell:
-        if entry is None:
-            return Cell(NOTHING)
+    def cell(entry: Row | Mean) -> Cell:
         standing = entry.standing if ranked and isinstance(entry, Row) else ""
         return Cell(estimate_text(entry.metrics[metric]), standing)
 
+    grid = _detectors_by_sets(METRIC_MEANINGS[metric], block, block.detectors, cell, grouped)
+    if not ranked:
+        return grid
+    ranks = [Cell(rank_text(block.average_rank(detector))) for detector in block.detectors]
+    lines = [[*line, rank] for line, rank in zip(grid.lines, ranks, strict=True)]
+    return Grid(grid.title, [*grid.header, "average rank"], lines)
+
+
+def garbage_shares(block: Block, grouped: bool) -> Grid | None:
+    """Detectors with a garbage class × sets, with group means if `grouped`; None where no detector has one."""
+    having = dict.fromkeys(detector for (detector, _), row in block.rows.items() if row.garbage_share is not None)
+
+    def cell(entry: Row | Mean) -> Cell:
+        return Cell(NOTHING if entry.garbage_share is None else estimate_text(entry.garbage_share))
+
+    return _detectors_by_sets(GARBAGE_MEANING, block, tuple(having), cell, grouped) if having else None
+
+
+def _detectors_by_sets(
+    title: str, block: Block, detectors: Sequence[str], cell: Callable[[Row | Mean], Cell], grouped: bool
+) -> Grid:
+    groups = block.groups if grouped else ()
     lines = []
-    for detector in block.detectors:
-        line = [Cell(detector_title(block, detector))]
-        line += [cell(block.rows.get((detector, ood))) for ood in block.sets]
-        line += [cell(block.means.get((detector, group))) for group in groups]
-        lines.append(line + ([Cell(rank_text(block.average_rank(detector)))] if ranked else []))
-    header = ["detector", *block.sets, *map(group_title, groups), *(["average rank"] if ranked else [])]
-    return Grid(METRIC_MEANINGS[metric], header, lines)
+    for detector in detectors:
+        entries = [
+            *(block.rows.get((detector, ood)) for ood in block.sets),
+            *(block.means.get((detector, group)) for group in groups),
+        ]
+        cells = [Cell(NOTHING) if entry is None else cell(entry) for entry in entries]
+        lines.append([Cell(detector_title(block, detector)), *cells])
+    return Grid(title, ["detector", *block.sets, *map(group_title, groups)], lines)
 
 
 def every_row(block: Block) -> Grid:
@@ -146,11 +183,13 @@ def every_row(block: Block) -> Grid:
         "group": lambda row: row.first.group,
         **{title: lambda row, name=name: estimate_text(row.metrics[name]) for name, title in METRIC_TITLES.items()},  # type: ignore[misc]
         "rank": lambda row: rank_text(row.rank),
-        "runs": lambda row: str(len(row.repeats)),
+        "runs": lambda row: str(len(row.trainings)),
         "n ID": lambda row: str(row.n_id),
         "n OOD": lambda row: str(row.n_ood),
         "prevalence": lambda row: percent(row.prevalence),
     }
+    if any(row.first.own_classifier for row in block.rows.values()):
+        columns["ID accuracy"] = lambda row: estimate_text(row.id_accuracy)
     if any(row.published for row in block.rows.values()):
         columns["published"] = published_text
     lines = [
@@ -158,6 +197,24 @@ def every_row(block: Block) -> Grid:
         for row in block.rows.values()
     ]
     return Grid("Every row", list(columns), lines)
+
+
+def published_figures(block: Block) -> Grid | None:
+    """One line a figure that others published, with the measured one; None where there are none."""
+    lines = [
+        [
+            Cell(detector_title(block, row.first.detector)),
+            Cell(row.first.ood),
+            Cell(METRIC_TITLES[name]),
+            Cell(estimate_text(row.metrics[name])),
+            Cell(percent(value)),
+            Cell(row.source),
+        ]
+        for row in block.rows.values()
+        for name, value in row.published.items()
+    ]
+    header = ["detector", "OOD set", "metric", "measured", "published", "source"]
+    return Grid("Published figures beside the measured ones", header, lines) if lines else None
 
 
 def detector_title(block: Block, detector: str) -> str:

@@ -67,8 +67,12 @@ class Measurement:
     Attributes:
         model: the classifier's architecture; repeats share it.
         classifier: its name in the run.
+        own_classifier: whether the detector reads another classifier than the model's other detectors, one of its own.
+        read: content hash of the classifier that it reads.
         control: whether the detector is a control.
         settings: what else must be equal between repeats, in words.
+        id_accuracy: of the classifier that the detector reads.
+        garbage_share: of the OOD images put into the garbage class; None where the classifier has none.
     """
 
     run: Run
@@ -78,12 +82,15 @@ class Measurement:
     detector: str
     ood: str
     group: str
+    own_classifier: bool
+    read: str
     control: bool
     repeat: Repeat
     settings: dict[str, Any]
     id_scores: NDArray[np.float64]
     ood_scores: NDArray[np.float64]
     id_accuracy: float
+    garbage_share: float | None
 
     @cached_property
     def counts(self) -> Counts:
@@ -178,7 +185,7 @@ def check_comparable(runs: Sequence[Run]) -> None:
 
 def _measurement(run: Run, row: dict[str, Any]) -> Measurement:
     name, label = row["model"], row["detector"]
-    classifier = run.classifier(name)
+    classifier, own = run.classifier(name), run.card.own_classifiers(name)
     fit_set = next((r["name"] for r in run.card.sets if (r["role"], r["classifier"]) == ("fit", name)), None)
     try:
         id_scores, ood_scores = (run.scores[f"{name}/{label}/{row[kind]}"] for kind in ("id", "ood"))
@@ -193,6 +200,8 @@ def _measurement(run: Run, row: dict[str, Any]) -> Measurement:
         detector=label,
         ood=row["ood"],
         group=row["group"],
+        own_classifier=label in own,
+        read=own.get(label, classifier)["content_hash"],
         control=any(record["label"] == label and record["paper"] == CONTROL for record in run.card.detectors),
         repeat=Repeat(classifier["content_hash"], run.card.benchmark["seed"]),
         settings={
@@ -203,6 +212,7 @@ def _measurement(run: Run, row: dict[str, Any]) -> Measurement:
         id_scores=id_scores,
         ood_scores=ood_scores,
         id_accuracy=row["id_accuracy"],
+        garbage_share=row.get("garbage_share"),
     )
     counted = (len(id_scores), len(ood_scores)) == (row["n_id"], row["n_ood"])
     if not counted or any(abs(one.metrics[metric] - row[metric]) > 1e-9 for metric in METRICS):

@@ -45,6 +45,7 @@ def test_own_checkpoint_knows_all_by_itself(make_classifier: Make, own_checkpoin
     # Its own form, not that of the ID images: they are brought into it.
     assert (loaded.name, loaded.image_shape, loaded.layers) == ("cnn8", (1, 8, 8), ("block1", "block2"))
     assert not loaded.module.training
+    assert loaded.training == load_checkpoint(own_checkpoint).record and loaded.training
     again = load_classifier(f"cnn8={own_checkpoint}", num_classes=10, image_shape=(1, 8, 8), mean="0.3", std="0.25")
     assert again.content_hash() == loaded.content_hash()
 
@@ -54,7 +55,7 @@ def test_foreign_checkpoint_with_normalisation(make_classifier: Make, foreign: P
         return load_classifier(reference, num_classes=10, image_shape=(1, 28, 26), **given)
 
     loaded = load(str(foreign), mean="imagenet", std="0.229,0.224,0.225")
-    assert (loaded.name, loaded.mean, loaded.std) == ("resnet20", *IMAGENET)
+    assert (loaded.name, loaded.mean, loaded.std) == ("resnet20", *IMAGENET) and not loaded.training
     # Channels as the weights have them; height and width as the ID images, since it takes any.
     assert loaded.image_shape == (3, 28, 26)
     state = make_classifier("resnet20", shape=(3, 32, 32)).module.state_dict()

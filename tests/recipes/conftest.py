@@ -11,7 +11,8 @@ import pytest
 from oodbench.data.imageset import ArraySource, ImageSet
 from oodbench.inversion.settings import InversionSettings
 from oodbench.progress import Reporter
-from oodbench.recipes.garbage import GarbageSettings, RoundReport, train_garbage
+from oodbench.recipes.garbage import train_garbage
+from oodbench.recipes.rounds import GarbageSettings, RoundReport
 from oodbench.training import TrainingSettings
 from tests.threads import one_thread as one_thread
 

@@ -59,6 +59,7 @@ def test_the_checkpoint_has_one_more_output_and_is_judged_on_the_classes(tmp_pat
     )
     stored = load_checkpoint(checkpoint)
     assert stored.num_classes == 4 and stored.record["recipe"] == "confidence"
+    assert stored.record["budget"] == 0.3
     assert stored.record["accuracy"] > 0.9
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,9 +23,9 @@ from oodbench.models.checkpoint import load_checkpoint
 from oodbench.models.load import load_classifier, recipe_of
 from oodbench.progress import Reporter
 from oodbench.recipes import garbage
-from oodbench.recipes.garbage import GarbageSettings, RoundReport, best_round
 from oodbench.recipes.holdout import ALTERED, HELD_OUT_DERIVED, HELD_OUT_NOISE, garbage_shares, hold_out
 from oodbench.recipes.realism import Realism
+from oodbench.recipes.rounds import GarbageSettings, RoundReport, best_round, kept_sheet
 from oodbench.training import Pixels
 from tests.recipes.conftest import QUICK, quick_training, turned_ramps
 
@@ -58,6 +59,20 @@ def test_what_is_left_on_disk(checkpoint: Path) -> None:
         assert Image.open(Path(f"{checkpoint}.rounds") / f"round-{number:02d}.png").size[0] > 100
     assert not Path(f"{checkpoint}.resume").exists()
     load_classifier(str(checkpoint), num_classes=4, image_shape=(1, 8, 8))
+
+
+def test_the_sheet_is_that_of_the_round_whose_network_is_kept(checkpoint: Path, tmp_path: Path) -> None:
+    quick_training(checkpoint)
+    number = load_checkpoint(checkpoint).record["round"]
+    sheet = kept_sheet(checkpoint)
+    assert sheet is not None and f"round {number}" in sheet.caption and "garbage" in sheet.caption
+    assert sheet.png == (Path(f"{checkpoint}.rounds") / f"round-{number:02d}.png").read_bytes()
+    # Another training has begun under the name of this one.
+    quick_training(tmp_path / "other.safetensors", replace(QUICK, training=replace(QUICK.training, seed=1)))
+    shutil.rmtree(f"{checkpoint}.rounds")
+    assert kept_sheet(checkpoint) is None
+    shutil.copytree(tmp_path / "other.safetensors.rounds", f"{checkpoint}.rounds")
+    assert kept_sheet(checkpoint) is None
 
 
 def test_an_interrupted_training_goes_on_to_the_same_bits(tmp_path: Path) -> None:

@@ -32,7 +32,8 @@ def id_set(seed: int = 0) -> InDistribution:
 
 
 def own(detector: Inversion, data: InDistribution, reference: str | None = None) -> Classifier:
-    return obtain_own_classifier(detector, "cnn8", data, (1, 8, 8), torch.device("cpu"), Reporter(), reference)
+    device = torch.device("cpu")
+    return obtain_own_classifier(detector, "cnn8", data, (1, 8, 8), device, Reporter(), reference).classifier
 
 
 def test_it_is_trained_once_and_anew_where_anything_that_decides_it_differs(cache: Path) -> None:

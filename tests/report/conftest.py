@@ -43,6 +43,9 @@ def write_run(
     hashes: Mapping[str, str] | None = None,
     groups: Mapping[str, str] | None = None,
     shape: tuple[int, ...] = (1, 8, 8),
+    own: Mapping[str, tuple[float, float | None]] | None = None,
+    own_content: str = "",
+    training: Mapping[str, Any] | None = None,
     **benchmark: Any,
 ) -> Path:
     """Write a card and its scores into `folder`; whatever is not given is like in any other run. Returns `folder`.
@@ -50,6 +53,9 @@ def write_run(
     Args:
         hashes: content hashes of sets, where they are not their names.
         groups: of the OOD sets, where they are not "far".
+        own_content: content hash of those classifiers; without it they are others where `content` is another.
+        training: how the classifier was trained, if its record says so.
+        own: detectors that read a classifier of their own → its accuracy, and the garbage share on every set.
         benchmark: fields of it that differ from the default.
     """
     detectors = list(dict.fromkeys(detector for detector, _ in scores))
@@ -70,6 +76,7 @@ def write_run(
             "notes": [],
         }
 
+    own = own or {}
     rows = [
         {
             "id": "shapes",
@@ -80,7 +87,9 @@ def write_run(
             "n_id": len(scores[detector, "shapes"]),
             "n_ood": len(scores[detector, name]),
             **evaluate(scores[detector, "shapes"], scores[detector, name]),
-            "id_accuracy": accuracy,
+            "id_accuracy": own.get(detector, (accuracy, None))[0],
+            # Cards of before there was a garbage class lack the key.
+            **({"garbage_share": own.get(detector, (accuracy, None))[1]} if own else {}),
         }
         for name in sets
         if name != "shapes"
@@ -93,7 +102,20 @@ def write_run(
         machine={},
         sets=[record("fit", "shapes"), record("ID test", "shapes")]
         + [record("OOD", name) for name in sets if name != "shapes"],
-        classifiers=[{"name": model, "content_hash": content, "image_shape": list(shape), "id_accuracy": accuracy}],
+        classifiers=[
+            {"name": model, "content_hash": content, "image_shape": list(shape), "id_accuracy": accuracy}
+            | ({"training": dict(training)} if training else {}),
+            *(
+                {
+                    "name": f"{model}+{detector}",
+                    "model": model,
+                    "detectors": [detector],
+                    "content_hash": own_content or content[::-1],
+                    "id_accuracy": right,
+                }
+                for detector, (right, _) in own.items()
+            ),
+        ],
         detectors=[
             {
                 "label": detector,

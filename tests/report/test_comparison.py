@@ -131,6 +131,28 @@ def test_repeats_have_a_mean_a_spread_and_an_interval_of_their_own(tmp_path: Pat
     assert len(row.repeats) == 3
 
 
+def test_a_detectors_own_classifier_that_serves_two_repeats_is_one_training(tmp_path: Path) -> None:
+    """It says nothing of what another training would change, but is tested against the others on each classifier."""
+    own = gaussian_scores({"own": 1.0}, seed=5)
+    paths = [
+        write_run(
+            tmp_path / str(n),
+            {**gaussian_scores({"d": 2.0}, seed=n), **own},
+            content=f"{n}d" * 32,
+            own={"own": (0.7, 0.6)},
+            own_content="c3" * 32,
+        )
+        for n in (0, 1)
+    ]
+    board = compare([read_run(path) for path in paths], intervals=True)
+    row = rows_of(board)["own"]
+    once = rows_of(compare([read_run(paths[0])], intervals=True))["own"]
+    assert (row.metrics, row.id_accuracy, row.garbage_share) == (once.metrics, once.id_accuracy, once.garbage_share)
+    assert len(row.trainings) == 1 and row.metrics["auroc"].spread is None
+    assert board.blocks[0].means["own", ALL_SETS].metrics["auroc"].spread is None
+    assert rows_of(board)["d"].metrics["auroc"].spread is not None and row.p_value is not None
+
+
 def test_one_run_has_no_spread(board: Board) -> None:
     row = rows_of(board(gaussian_scores({"d": 1.0})))["d"]
     assert row.id_accuracy.spread is None and all(estimate.spread is None for estimate in row.metrics.values())

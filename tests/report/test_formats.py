@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import re
 import shutil
 import subprocess
@@ -11,10 +12,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from oodbench.metrics import METRICS
 from oodbench.report.comparison import Leaderboard, compare
-from oodbench.report.formats import escape_latex, to_csv, to_latex, to_markdown
+from oodbench.report.formats import escape_latex, panels, to_csv, to_html, to_latex, to_markdown
+from oodbench.report.layout import Cell, Grid
 from oodbench.report.runs import read_run
 from oodbench.report.table import COLUMNS, leaderboard
 from tests.report.conftest import gaussian_scores, write_run
@@ -66,6 +70,52 @@ def test_csv_group_rows_follow_the_sets_and_name_none(board: Board) -> None:
     assert list(table[means]["group"].unique()) == ["near", "far", "all"]
     whole = pd.read_csv(io.StringIO(to_csv(board(CONTEST, grouped=True))), dtype=str)
     assert set(whole["n_id"].dropna()) == {"120"} and set(whole["runs"]) == {"1"}
+
+
+OWN = {"poor": (0.75, 0.5), "twin(p=1_0)": (0.5, None)}
+
+
+def test_garbage_share_and_accuracy_are_those_of_the_detectors_own_classifier(board: Board) -> None:
+    made = board(CONTEST, accuracy=0.8125, own=OWN, grouped=True)
+    table = read_csv(to_csv(made))
+    assert set(table[table["detector"] == "poor"]["garbage_share"]) == {0.5}
+    assert table[table["detector"] != "poor"]["garbage_share"].isna().all()
+    assert dict(zip(table["detector"], table["id_accuracy"].dropna(), strict=False)) == {
+        "good": 0.8125, "twin(p=1_0)": 0.5, "poor": 0.75, "random": 0.8125
+    }  # fmt: skip
+    text = to_markdown(made)
+    assert "ID accuracy 81.25 % on" in text and "of their own: twin(p=1_0) 50.00 %, poor 75.00 %" in text
+    shares = text[text.index("### Garbage share") : text.index("### Every row")]
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in shares.splitlines() if line.startswith("|")]
+    assert lines[0] == ["detector", "near", "far", "mean of far"] and lines[2:] == [["poor", "50.0", "50.0", "50.0"]]
+    latex = to_latex(made)
+    assert "poor & 50.0 & 50.0 & 50.0" in latex and "tab:shapes-net-garbage-share" in latex
+    assert "nan" not in (text + latex).lower()
+
+
+def test_the_accuracy_is_the_models_whatever_detector_comes_first(board: Board) -> None:
+    text = to_markdown(board(CONTEST, accuracy=0.8125, own={"good": (0.25, None)}))
+    assert "ID accuracy 81.25 % on" in text and "of their own: good 25.00 %" in text and "arbage" not in text
+
+
+def test_where_no_classifier_has_a_garbage_class_none_is_spoken_of(board: Board) -> None:
+    made = board(CONTEST)
+    assert "arbage" not in to_markdown(made) + to_latex(made) + to_html(made)
+    assert "of their own" not in to_markdown(made)
+
+
+def test_garbage_shares_of_several_runs_have_a_spread(tmp_path: Path) -> None:
+    paths = [
+        write_run(
+            tmp_path / str(n),
+            gaussian_scores({"a": 1.0, "b": 0.5}, seed=n),
+            content=f"{n}d" * 32,
+            own={"b": (0.9, 0.5 + n / 10)},
+        )
+        for n in (0, 1)
+    ]
+    text = to_markdown(compare([read_run(path) for path in paths], grouped=True))
+    assert text.count("55.0 ± 7.1") == 3
 
 
 def test_csv_spread_of_several_runs(tmp_path: Path) -> None:
@@ -125,6 +175,21 @@ def test_latex_tables_are_complete(board: Board) -> None:
         assert len(lines) == 5 and all(len(re.split(r"(?<!\\)&", line)) == len(columns) for line in lines)
     assert re.search(r"good & \\textbf{\d\d\.\d}", text) and r"twin(p=1\_0) & " in text and r"\,$\approx$" in text
     assert len(set(re.findall(r"\\label{.*?}", text))) == 3
+
+
+@given(st.lists(st.integers(1, 12), min_size=2, max_size=9), st.integers(1, 40))
+def test_panels_have_every_column_once_and_are_no_wider_than_asked(lengths: list[int], width: int) -> None:
+    header = [f"{number}{'x' * (length - 1)}" for number, length in enumerate(lengths)]
+    grid = Grid("title", header, [[Cell(title * 2, "best") for title in header]])
+    cut = panels(grid, width)
+    assert [title for panel in cut for title in panel.header[1:]] == header[1:]
+    for panel in cut:
+        assert panel.header[0] == header[0] and panel.title == "title"
+        assert [cell.text for cell in panel.lines[0]] == [title * 2 for title in panel.header]
+        assert len(panel.header) == 2 or sum(2 * len(title) + 2 for title in panel.header) <= width
+    for panel, later in itertools.pairwise(cut):
+        together = [*panel.header, later.header[1]]
+        assert sum(2 * len(title) + 2 for title in together) > width
 
 
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="pdflatex is not on this machine (texlive-latex-recommended)")

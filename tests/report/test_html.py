@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -52,12 +54,25 @@ class Reader(HTMLParser):
         return [value or "" for _, attributes in self.elements for key, value in attributes.items() if key == attribute]
 
 
+SHEET = {"file": "pictures/inversions-net.png", "caption": "inverted to <these> in round 3"}
+
+
+def with_sheet(folder: Path) -> Path:
+    """A sheet beside the card of a run, which names it; an older one lies there too."""
+    card = json.loads((folder / "card.json").read_text())
+    card["classifiers"][0]["sheet"] = SHEET
+    (folder / "card.json").write_text(json.dumps(card))
+    (folder / "pictures").mkdir()
+    Image.new("L", (4, 4)).save(folder / SHEET["file"])
+    Image.new("L", (5, 5)).save(folder / "pictures" / "of another run.png")
+    return folder
+
+
 @pytest.fixture
 def page(tmp_path: Path) -> str:
-    """Of a run with pictures of the worst images and a grid of generated ones."""
+    """Of a run with pictures of the worst images and a sheet of inverted ones."""
     run_with_pictures(tmp_path)
-    (tmp_path / "pictures").mkdir()
-    Image.new("L", (4, 4)).save(tmp_path / "pictures" / "inversions of round 3.png")
+    with_sheet(tmp_path)
     return to_html(compare([read_run(tmp_path)], intervals=True, grouped=True))
 
 
@@ -99,7 +114,25 @@ def test_every_measurement_has_its_plots_and_worst_images(page: str) -> None:
     assert sum(attributes.get("role") == "img" for tag, attributes in reader.elements if tag == "span") == 4 * 16
     # A picture is in the page once, whatever the number of detectors that show it.
     assert page.count("background-image: url(data:image/png;base64,") == 3
-    assert "OOD taken for ID" in page and "ID taken for OOD" in page and "inversions of round 3" in page
+    assert "OOD taken for ID" in page and "ID taken for OOD" in page
+
+
+def test_the_sheet_that_the_card_names_is_shown_with_words(page: str, tmp_path: Path) -> None:
+    (picture,) = [attributes for tag, attributes in Reader(page).elements if tag == "img"]
+    assert picture["alt"] == "net: inverted to <these> in round 3"
+    png = base64.b64decode((picture["src"] or "").removeprefix("data:image/png;base64,"))
+    assert png == (tmp_path / SHEET["file"]).read_bytes()
+
+
+def test_a_sheet_that_is_gone_or_elsewhere_is_said(tmp_path: Path) -> None:
+    folder = with_sheet(run_with_pictures(tmp_path / "run").path.parent)
+    (folder / SHEET["file"]).rename(folder / "pictures-net.png")
+    for file in (SHEET["file"], "pictures/../pictures-net.png", str(folder / "pictures-net.png")):
+        card = json.loads((folder / "card.json").read_text())
+        card["classifiers"][0]["sheet"]["file"] = file
+        (folder / "card.json").write_text(json.dumps(card))
+        page = to_html(compare([read_run(folder)]))
+        assert "<img" not in page and "The picture is not beside the card." in page
 
 
 def test_a_run_without_pictures_shows_none(board: Board) -> None:
@@ -107,9 +140,26 @@ def test_a_run_without_pictures_shows_none(board: Board) -> None:
     assert "taken for" not in page and "background-image" not in page and "group-means" not in page
 
 
+def test_garbage_shares_are_there_where_a_detector_has_one(board: Board) -> None:
+    page = to_html(board(gaussian_scores({"good": 2.0, "poor": 0.5}), own={"poor": (0.5, 0.25)}))
+    cells = [a["data-value"] for tag, a in Reader(page).elements if tag == "td" and "data-value" in a]
+    assert cells.count("0.25") == 2 and page.count("Garbage share") >= 2 and "nan" not in page.lower()
+    assert "of their own: poor 50.00 %" in page
+
+
 def test_the_card_is_there(page: str) -> None:
     text = "".join(Reader(page).text)
     assert '"content_hash": "near00000000"' in text and '"created": "2026-01-01T00:00:00+00:00"' in text
+
+
+def test_how_a_classifier_was_trained_is_there_where_its_card_says_so(board: Board) -> None:
+    training = {"recipe": "<b>", "settings": {"epochs": 5}, "rounds": [{"round": 1, "accuracy": 0.75}]}
+    page = to_html(board(gaussian_scores({"good": 2.0, "poor": 1.0}), own={"poor": (0.5, None)}, training=training))
+    reader = Reader(page)
+    text = "".join(reader.text)
+    assert "<b>" in text and "b" not in [tag for tag, _ in reader.elements]
+    assert "settingsepochs 5" in text and "net: rounds of its training" in text
+    assert text.count("How it was trained is not recorded.") == 1 and "read by poor" in text
 
 
 def test_names_are_text_whatever_is_in_them(board: Board) -> None:

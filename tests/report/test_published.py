@@ -11,7 +11,7 @@ import pytest
 
 from oodbench.errors import OodbenchError
 from oodbench.report.comparison import Leaderboard
-from oodbench.report.formats import to_csv, to_html, to_markdown
+from oodbench.report.formats import to_csv, to_html, to_latex, to_markdown
 from oodbench.report.published import with_published
 from tests.report.conftest import gaussian_scores
 
@@ -51,6 +51,12 @@ def test_every_format_shows_them(measured: Leaderboard, tmp_path: Path) -> None:
     for text in (to_markdown(shown), to_html(shown)):
         assert "AUROC 97.5, FPR@95 ID recall 12.3 (Table 2, someone)" in text
         assert "AUROC 90.0 (elsewhere)" in text
+    latex = to_latex(shown)
+    measured_auroc = f"{100 * shown.rows[0].metrics['auroc'].value:.1f}"
+    assert rf"good & near & AUROC & {measured_auroc} & 97.5 & Table 2, someone \\" in latex
+    assert (
+        r"& FPR@95 ID recall &" in latex and r"good & far & AUROC &" in latex and "ublished" not in to_latex(measured)
+    )
     table = pd.read_csv(io.StringIO(to_csv(shown)))
     line = table[(table.detector == "good") & (table.ood == "near")].iloc[0]
     assert (line.auroc_published, line.published_source) == (0.975, "Table 2, someone")
