@@ -123,6 +123,9 @@ def _panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]
     for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize=8)
+    # The lowest of each column, also where the last line of panels is not full.
+    for axes in panels[max(0, count - columns) : count]:
+        axes.tick_params(labelbottom=True)
     return figure, panels[:count]
 
 

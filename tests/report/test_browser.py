@@ -13,6 +13,7 @@ from oodbench.report.formats import to_html
 from oodbench.report.runs import read_run
 from tests.report.chromium import Page, browser, find_chromium
 from tests.report.conftest import gaussian_scores, write_run
+from tests.report.test_html import with_sheet
 from tests.report.test_worst import run_with_pictures
 
 pytestmark = pytest.mark.skipif(
@@ -32,11 +33,14 @@ def tab() -> Iterator[Page]:
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two classifiers on two sets of two groups, controls, pictures, intervals and group means."""
+    """Two classifiers on two sets of two groups, controls, pictures, a garbage class, intervals and group means."""
     folder = tmp_path_factory.mktemp("page")
     run_with_pictures(folder / "pictured")
+    with_sheet(folder / "pictured")
     contest = gaussian_scores({"good": 2.0, "twin": 1.9, "odin(norm=l2)": 1.0, "random": 0.0}, seed=2)
-    write_run(folder / "plain", contest, model="large", content="b2" * 32, groups={"near": "near"})
+    write_run(
+        folder / "plain", contest, model="large", content="b2" * 32, groups={"near": "near"}, own={"twin": (0.8, 0.25)}
+    )
     runs = [read_run(folder / name) for name in ("plain", "pictured")]
     page = folder / "report.html"
     page.write_text(to_html(compare(runs, intervals=True, grouped=True)), encoding="utf-8")
@@ -181,7 +185,21 @@ def test_as_a_screen_reader_hears_it(tab: Page, report: Path) -> None:
     assert any(name.endswith(" best") for name in cells_heard)
     assert any(name.endswith(" tied with the best") for name in cells_heard)
     tables = [name for role, name in heard if role == "table"]
-    assert len(tables) == 4 and all(tables)
+    assert len(tables) == 5 and all(tables)
+    assert any(role == "image" and name.endswith(": inverted to <these> in round 3") for role, name in heard)
+
+
+def test_the_first_column_stays_with_its_title_when_a_table_scrolls_sideways(tab: Page, report: Path) -> None:
+    tab.open(report, width=390)
+    places = tab.evaluate("""
+        (() => {
+          const table = document.getElementById('every-row');
+          const left = (element) => Math.round(element.getBoundingClientRect().left);
+          table.parentElement.scrollLeft = 300;
+          const rows = [table.tHead.rows[0], table.tBodies[0].rows[0]];
+          return rows.map(row => [left(row.cells[0]) - left(table.parentElement), left(row.cells[1])]);
+        })()""")
+    assert all(0 <= first <= 1 and second < 0 for first, second in places)
 
 
 @pytest.mark.parametrize("width", [390, 1280])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -52,6 +53,14 @@ def test_dots_and_lines_are_the_aurocs_and_their_intervals(measured: Leaderboard
             one = block.rows[detector, ood].first
             assert np.ravel(dot.get_xdata()) == pytest.approx([one.metrics["auroc"]])
             assert line.get_xdata() == pytest.approx(delong_interval(one.id_scores, one.ood_scores))
+
+
+@pytest.mark.parametrize("draw", [dot_plot, roc_grid])
+def test_the_lowest_panel_of_each_column_has_its_axis_labelled(board: Board, draw: Callable[..., Any]) -> None:
+    names = tuple("abcde")
+    (block,) = board(gaussian_scores({"good": 2.0}, names)).blocks
+    panels = draw(block).axes[: len(names)]
+    assert [axes.xaxis.get_tick_params()["labelbottom"] for axes in panels] == [False, True, True, True, True]
 
 
 def test_the_roc_leaves_controls_out_and_marks_both_95_percent_points(measured: Leaderboard) -> None:
