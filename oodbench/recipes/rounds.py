@@ -35,12 +35,12 @@ class GarbageSettings:
     """
 
     training: TrainingSettings = field(default_factory=lambda: TrainingSettings(epochs=1))
-    inversion: InversionSettings = field(default_factory=lambda: InversionSettings(epochs=16))
-    rounds: int = 6
-    patience: int = 2
+    inversion: InversionSettings = field(default_factory=lambda: InversionSettings(epochs=16, dropout=0.2))
+    rounds: int = 8
+    patience: int = 3
     noise: float = 1.0
-    added: float = 0.5
-    most: float = 2.0
+    added: float = 1.0
+    most: float = 4.0
     keep_realistic: bool = True
 
     def __post_init__(self) -> None:

@@ -21,6 +21,8 @@ QUICK = GarbageSettings(
     InversionSettings(epochs=1, steps_per_epoch=2, batch_size=8, accuracy_images=20),
     rounds=3,
     patience=3,
+    added=0.5,
+    most=2.0,
 )
 
 
