@@ -78,12 +78,14 @@ def invert(
     device: torch.device | str,
     reporter: Reporter,
     generator: Generator | None = None,
+    after_epoch: Callable[[Epoch, Generator], None] | None = None,
 ) -> Inversion:
     """Train a generator whose images the classifier puts into the class that they were conditioned on.
 
     Args:
         classifier: moved to the device; in eval mode and its weights frozen meanwhile, afterwards as before.
         generator: go on training this one (warm start), in place; by default a new one is made.
+        after_epoch: is told of each epoch, and may draw from the generator as it is then.
 
     Raises:
         OodbenchError: the classifier's penultimate features are not known, the given generator does not fit the
@@ -103,6 +105,8 @@ def invert(
         history: list[Epoch] = []
         for number in reporter.track(range(1, settings.epochs + 1), "inversion", settings.epochs):
             history.append(_epoch(number, generator, passes, settings, optimiser, random))
+            if after_epoch:
+                after_epoch(history[-1], generator)
             if number % -(-settings.epochs // MESSAGES) == 0 or number == settings.epochs:
                 reporter.say(f"epoch {number}: inversion accuracy {history[-1].inversion_accuracy:.3f}")
     generator.eval()

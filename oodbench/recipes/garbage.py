@@ -21,11 +21,12 @@ from oodbench.data.noise import noise_set
 from oodbench.errors import OodbenchError
 from oodbench.files import atomic_write
 from oodbench.inversion.generator import Generator
-from oodbench.inversion.invert import generate, invert
+from oodbench.inversion.invert import Epoch, generate, invert
 from oodbench.inversion.pictures import save_class_grid
 from oodbench.models.catalogue import build
 from oodbench.models.checkpoint import load_checkpoint, save_checkpoint
 from oodbench.progress import Reporter
+from oodbench.recipes.calibration import calibrate
 from oodbench.recipes.holdout import NOISE_SEED, garbage_shares, hold_out, matched, mean_uncertainty
 from oodbench.recipes.realism import Realism
 from oodbench.recipes.rounds import GarbageSettings, RoundReport, best_round, round_file, rounds_folder
@@ -140,10 +141,8 @@ class _Training:
         torch.manual_seed(self.settings.training.seed * 1_000_003 + number)
         garbage_images = len(self.noise) + len(self.inverted)
         self._train()
-        inversion_accuracy, new_generators = self._invert(number)
-        assert self.generator is not None
-        seed = self._seed(number, 0)
-        new = generate(self.generator, self.added, seed).images.mul(255).round().to(torch.uint8).cpu()
+        calibrate(self.classifier, self.holdout.known, self.settings.allowed)
+        new, inversion_accuracy, new_generators = self._invert(number)
         noise, altered = (
             garbage_shares(self.classifier, self.garbage_class, kinds)
             for kinds in (self.holdout.noise, self.holdout.altered)
@@ -185,21 +184,28 @@ class _Training:
                     f"learning rate (it is {self.settings.training.learning_rate})"
                 )
 
-    def _invert(self, number: int) -> tuple[float, int]:
-        """Train the generator on; the inversion accuracy, and how many new generators that took."""
-        reached = self._train_generator(self._seed(number, 0))
+    def _invert(self, number: int) -> tuple[Tensor, float, int]:
+        """Images of what the network is inverted to, the inversion accuracy, and how many generators collapsed."""
+        images, reached = self._train_generator(self._seed(number, 0))
         collapsed = reached < COLLAPSED * self.best_inversion
         if collapsed:
-            self.generator = None
-            reached = self._train_generator(self._seed(number, 1))
+            images, reached = self._train_generator(self._seed(number, 1))
         self.best_inversion = max(self.best_inversion, reached)
-        return reached, int(collapsed)
+        return images, reached, int(collapsed)
 
-    def _train_generator(self, seed: int) -> float:
+    def _train_generator(self, seed: int) -> tuple[Tensor, float]:
         settings = self.settings.inversion.replaced(seed=seed)
-        inversion = invert(self.classifier, settings, self.device, Reporter(), self.generator)
+        snapshots = min(self.settings.snapshots, self.added, settings.epochs)
+        images: list[Tensor] = []
+
+        def take(epoch: Epoch, generator: Generator) -> None:
+            if len(images) < epoch.epoch * snapshots // settings.epochs:
+                share = (self.added + len(images)) // snapshots
+                images.append(generate(generator, share, seed + len(images)).images.mul(255).round().byte().cpu())
+
+        inversion = invert(self.classifier, settings, self.device, Reporter(), after_epoch=take)
         self.generator = inversion.generator
-        return inversion.history[-1].inversion_accuracy
+        return torch.cat(images), inversion.history[-1].inversion_accuracy
 
     def _seed(self, number: int, attempt: int) -> int:
         return self.settings.training.seed * 1_000_003 + 2 * number + attempt
@@ -231,7 +237,6 @@ class _Training:
             "identity": identity,
             "reports": [asdict(report) for report in reports],
             "module": self.classifier.module.state_dict(),
-            "generator": self.generator.state_dict(),
             "inverted": self.inverted,
             "best_inversion": self.best_inversion,
         }
@@ -255,16 +260,6 @@ class _Training:
                 f"afresh, or save this training under another name"
             )
         self.classifier.module.load_state_dict(state["module"])
-        wanted = self.settings.inversion
-        self.generator = Generator(
-            self.classifier.num_classes,
-            self.classifier.image_shape,
-            wanted.conditioning,
-            wanted.noise_size,
-            wanted.width,
-            wanted.dropout,
-        )
-        self.generator.load_state_dict(state["generator"])
         self.inverted = state["inverted"]
         self.best_inversion = state["best_inversion"]
         return [RoundReport(**report) for report in state["reports"]]

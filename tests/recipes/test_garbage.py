@@ -197,23 +197,67 @@ def test_it_stops_when_rounds_bring_nothing(checkpoint: Path, monkeypatch: pytes
 
 def test_a_collapsed_generator_is_noticed_and_begun_anew(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reached = iter([0.9, 0.2, 0.8, 0.85])
-    warm: list[bool] = []
     original = garbage.invert
 
-    def scripted(classifier: Any, settings: Any, device: Any, reporter: Any, generator: Any) -> Any:
-        warm.append(generator is not None)
-        made = original(classifier, settings, device, reporter, generator).generator
+    def scripted(*given: Any, **named: Any) -> Any:
+        made = original(*given, **named).generator
         return SimpleNamespace(generator=made, history=[SimpleNamespace(inversion_accuracy=next(reached))])
 
     monkeypatch.setattr(garbage, "invert", scripted)
     reports = quick_training(checkpoint)
-    assert warm == [False, True, False, True]
     assert [one.inversion_accuracy for one in reports] == [0.9, 0.8, 0.85]
     assert [one.new_generators for one in reports] == [0, 1, 0]
     assert "collapsed" in str(reports[1]) and "collapsed" not in str(reports[0])
 
 
-@pytest.mark.parametrize("change", [{"rounds": 0}, {"patience": 0}, {"noise": -1.0}, {"most": float("inf")}])
+@pytest.mark.parametrize(
+    ("epochs", "snapshots", "expected"), [(8, 3, [(3, 4), (6, 5), (8, 5)]), (2, 4, [(1, 7), (2, 7)]), (3, 1, [(3, 14)])]
+)
+def test_images_are_taken_while_the_generator_is_trained(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, epochs: int, snapshots: int, expected: list[tuple[int, int]]
+) -> None:
+    now: list[int] = []
+    taken: list[tuple[int, int]] = []
+    inverting, generating = garbage.invert, garbage.generate
+
+    def watched(*given: Any, after_epoch: Any) -> Any:
+        def noted(epoch: Any, generator: Any) -> None:
+            now.append(epoch.epoch)
+            after_epoch(epoch, generator)
+
+        return inverting(*given, after_epoch=noted)
+
+    def counted(generator: Any, count: int, seed: int) -> Any:
+        taken.append((now[-1], count))
+        return generating(generator, count, seed)
+
+    monkeypatch.setattr(garbage, "invert", watched)
+    monkeypatch.setattr(garbage, "generate", counted)
+    inversion = QUICK.inversion.replaced(epochs=epochs)
+    # 27 fit images a class, so 14 join a round.
+    quick_training(checkpoint, replace(QUICK, rounds=1, snapshots=snapshots, inversion=inversion))
+    assert taken == expected
+
+
+def test_each_round_is_calibrated(checkpoint: Path) -> None:
+    """Untrained as they are, the networks put as many held-out images into garbage as is allowed."""
+    lost = []
+    for allowed in (0.0, 0.4):
+        quick_training(checkpoint, replace(QUICK, rounds=1, allowed=allowed))
+        classifier = load_classifier(str(checkpoint), num_classes=4, image_shape=(1, 8, 8))
+        known = hold_out(turned_ramps(90, 0), 3, (1, 8, 8), QUICK.training.seed)[0].known
+        with classifier.inference(), torch.no_grad():
+            logits = classifier(known.images / 255)
+        right = logits[:, :-1].argmax(dim=1) == known.labels
+        assert right.sum() >= 3
+        lost.append(int((logits.argmax(dim=1)[right] == 3).sum()) - int(allowed * int(right.sum())))
+    assert set(lost) <= {0, 1}  # one image stands on the boundary, where rounding decides
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"rounds": 0}, {"patience": 0}, {"snapshots": 0}, {"allowed": 1.0}, {"noise": -1.0}, {"most": float("inf")}],
+)
 def test_settings_out_of_range_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(OodbenchError, match=next(iter(change))):
         GarbageSettings(**change)
