@@ -57,13 +57,14 @@ class Assignment:
     """A classifier, and the detectors that read it.
 
     Attributes:
-        model: what the detectors' rows are called after. A detector's own classifier has its architecture from one
-            that the user asked for, and its rows stand with those of that one, where it is scored too.
+        models: what the detectors' rows are called after, once for each. A detector's own classifier has its
+            architecture from those that the user asked for, or is given for all, and its rows stand with those of each,
+            where they are scored too.
         garbage: whether the last of the classifier's outputs is no ID class but garbage.
         sheet: the picture that the classifier's training left, if there is one.
     """
 
-    model: str
+    models: tuple[str, ...]
     classifier: Classifier
     detectors: Mapping[str, Detector]
     garbage: bool = False
@@ -75,7 +76,7 @@ class Plan:
     """All that a run needs.
 
     Attributes:
-        assignments: which detectors read which classifier; those of one model follow each other.
+        assignments: which detectors read which classifier.
         sets: per image form of the classifiers, since generated sets are made in it, the scored OOD sets and the
             validation sets.
         detectors: label → detector, not fitted.
@@ -195,19 +196,21 @@ def _assignments(
     device: torch.device,
     reporter: Reporter,
 ) -> list[Assignment]:
-    """Each base with the detectors that read any classifier, then the own ones of the others, given or trained."""
+    """The bases with the detectors that read any classifier, and the others' own classifiers, given or trained."""
     shared = {name: detector for name, detector in detectors.items() if detector.recipe is None}
-    assignments: list[Assignment] = []
-    for model, architecture, shape, classifier in bases:
-        if shared and classifier:
-            assignments.append(Assignment(model, classifier, shared))
-        for part, readers in _by_training(detectors).items():
-            assert part.recipe is not None
-            own = obtain_own_classifier(part, architecture, id_set, shape, device, reporter, given.get(part.recipe))
-            own.classifier.name = f"{model}+{label(part)}"
-            rows = model if shared else own.classifier.name
-            garbage = find_recipe(part.recipe).garbage
-            assignments.append(Assignment(rows, own.classifier, readers, garbage, own.sheet))
+    assignments = [Assignment((one.model,), one.classifier, shared) for one in bases if shared and one.classifier]
+    for part, readers in _by_training(detectors).items():
+        assert part.recipe is not None
+        reference = given.get(part.recipe)
+        # Bases for which it is the same have one between them, so that images pass it once.
+        alike: dict[tuple[str, ImageShape], list[str]] = {}
+        for model, architecture, shape, _ in bases:
+            alike.setdefault(("" if reference else architecture, shape), []).append(model)
+        for (architecture, shape), models in alike.items():
+            classifier, sheet = obtain_own_classifier(part, architecture, id_set, shape, device, reporter, reference)
+            classifier.name = f"{models[0]}+{label(part)}"
+            rows = tuple(models) if shared else (classifier.name,)
+            assignments.append(Assignment(rows, classifier, readers, find_recipe(part.recipe).garbage, sheet))
     return assignments
 
 
