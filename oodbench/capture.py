@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -31,6 +31,7 @@ class Needs:
         input_gradient: `Outputs.input_gradient` or `Outputs.perturbed`, on live batches, when scoring.
         proxies: image sets made from the fit images that `fit` compares ID with, by their names in the data
             catalogue, e.g. "pixel-shuffled".
+        validation_proxies: those that `fit` reads only where the user named no validation set.
         labels: the classes of the fit images, in `fit`.
     """
 
@@ -40,18 +41,11 @@ class Needs:
     images: bool = False
     input_gradient: bool = False
     proxies: frozenset[str] = frozenset()
+    validation_proxies: frozenset[str] = frozenset()
     labels: bool = False
 
     def __or__(self, other: Needs) -> Needs:
-        return Needs(
-            self.logits or other.logits,
-            self.features or other.features,
-            self.layers | other.layers,
-            self.images or other.images,
-            self.input_gradient or other.input_gradient,
-            self.proxies | other.proxies,
-            self.labels or other.labels,
-        )
+        return Needs(*(getattr(self, one.name) | getattr(other, one.name) for one in fields(self)))
 
 
 @dataclass

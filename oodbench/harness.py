@@ -140,10 +140,11 @@ class _Measurement:
         needs = _needs(detectors.values())
         if any(detector.learns() for detector in detectors.values()):
             outputs = self._collect(self.plan.id_set.fit, "fit", needs)
-            for name in sorted(needs.proxies):
+            validation = self.plan.sets[self.classifier.image_shape][1]
+            for name in sorted(needs.proxies if validation else needs.proxies | needs.validation_proxies):
                 proxy = make_proxy(name, self.plan.id_set.fit, self.plan.benchmark.seed)
                 outputs.proxies[name] = self._collect(proxy, "proxy", needs)
-            for images in self.plan.sets[self.classifier.image_shape][1]:
+            for images in validation:
                 outputs.validation[images.name] = self._collect(images, "validation", needs)
             for label, detector in detectors.items():
                 with self._timed(f"fit {label}"):

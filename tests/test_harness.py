@@ -227,8 +227,13 @@ def test_what_cannot_be_run_is_refused_before_any_pass(
 def test_validation_sets_decide_the_layer_and_are_not_scored(
     small_classifier: Classifier, image_files: dict[str, str]
 ) -> None:
+    """Nor are the proxies passed that would stand in for them; those that a detector reads in any case are."""
     work = benchmark(image_files, ood=(image_files["bright"],), validation_ood=(image_files["dark"],))
-    result = run(work, [small_classifier])
+    alone = run(replace(work, detectors=("oodl",)), [small_classifier])
+    assert proxies(alone) == 0
+    result = run(replace(work, detectors=("lc", "oodl")), [small_classifier])
+    assert proxies(result) == proxies(run(replace(work, detectors=("lc",)), [small_classifier])) > 0
+    assert alone.card.detectors[0]["learned"] == result.card.detectors[1]["learned"]
     assert {row["ood"] for row in result.card.metrics} == {"bright"}
     assert [record["name"] for record in result.card.sets if record["role"] == "validation"] == ["dark"]
 

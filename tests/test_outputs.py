@@ -203,8 +203,9 @@ def test_needs_join() -> None:
     assert first | Needs() == first
     for name in ("images", "input_gradient", "labels"):
         assert getattr(Needs() | Needs(**{name: True}), name) and getattr(Needs(**{name: True}) | Needs(), name)
-    proxies = Needs(proxies=frozenset({"p"})) | Needs(proxies=frozenset({"q"}))
-    assert proxies.proxies == {"p", "q"}
+    for name in ("proxies", "validation_proxies"):
+        both = Needs(**{name: frozenset({"p"})}) | Needs(**{name: frozenset({"q"})})
+        assert both == Needs(**{name: frozenset({"p", "q"})})
 
 
 def test_a_named_layer_beside_all_layers_is_one_of_them(example: Example) -> None:
