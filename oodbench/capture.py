@@ -134,18 +134,43 @@ class Capture:
                     f"layer '{name}' ({type(module).__name__}) gives {type(output).__name__}, not a tensor; "
                     f"name other candidate layers: Classifier(module, layers=[...])"
                 )
-            self._taken[name] = pooled(output.detach())
+            shape = self.classifier.image_shape
+            # Layer normalisation is over the last axis: networks that have it may keep their channels there.
+            unsure = output.dim() == 4 and _space(output, shape) is None
+            if unsure and any(isinstance(part, nn.LayerNorm) for part in module.modules()):
+                raise OodbenchError(
+                    f"layer '{name}' ({type(module).__name__}) gives N×{'×'.join(map(str, output.shape[1:]))}, which "
+                    f"may be N×C×H×W or N×H×W×C; name other candidate layers: Classifier(module, layers=[...])"
+                )
+            self._taken[name] = pooled(output.detach(), shape)
 
         return take
 
 
-def pooled(output: Tensor) -> Tensor:
-    """A layer's output as N×C: averaged over space (N×C×H×W) or over tokens (N×T×C)."""
+def pooled(output: Tensor, image_shape: tuple[int, int, int]) -> Tensor:
+    """A layer's output as N×C: averaged over space (N×C×H×W, or N×H×W×C as in Swin) or over tokens (N×T×C).
+
+    Args:
+        image_shape: (C, H, W) of the images. Where its proportions do not tell the axes of space, the output is
+            taken for N×C×H×W.
+    """
     if output.dim() == 4:
-        return output.mean(dim=(2, 3))
+        return output.mean(dim=_space(output, image_shape) or (2, 3))
     if output.dim() == 3:
         return output.mean(dim=1)
     return output.flatten(1)
+
+
+def _space(output: Tensor, image_shape: tuple[int, int, int]) -> tuple[int, int] | None:
+    """The axes, of N×C×H×W or N×H×W×C, that have the image's proportions; None where both pairs have, or neither."""
+    _, height, width = image_shape
+    fitting = [
+        axes
+        for axes in ((1, 2), (2, 3))
+        # Of an image that is halved again and again, to within the rounding.
+        if abs(output.shape[axes[0]] * width - output.shape[axes[1]] * height) < max(height, width)
+    ]
+    return fitting[0] if len(fitting) == 1 else None
 
 
 def shown(tensor: Tensor) -> Tensor:
