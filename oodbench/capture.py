@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -31,6 +31,7 @@ class Needs:
         input_gradient: `Outputs.input_gradient` or `Outputs.perturbed`, on live batches, when scoring.
         proxies: image sets made from the fit images that `fit` compares ID with, by their names in the data
             catalogue, e.g. "pixel-shuffled".
+        validation_proxies: those that `fit` reads only where the user named no validation set.
         labels: the classes of the fit images, in `fit`.
     """
 
@@ -40,18 +41,11 @@ class Needs:
     images: bool = False
     input_gradient: bool = False
     proxies: frozenset[str] = frozenset()
+    validation_proxies: frozenset[str] = frozenset()
     labels: bool = False
 
     def __or__(self, other: Needs) -> Needs:
-        return Needs(
-            self.logits or other.logits,
-            self.features or other.features,
-            self.layers | other.layers,
-            self.images or other.images,
-            self.input_gradient or other.input_gradient,
-            self.proxies | other.proxies,
-            self.labels or other.labels,
-        )
+        return Needs(*(getattr(self, one.name) | getattr(other, one.name) for one in fields(self)))
 
 
 @dataclass
@@ -140,18 +134,43 @@ class Capture:
                     f"layer '{name}' ({type(module).__name__}) gives {type(output).__name__}, not a tensor; "
                     f"name other candidate layers: Classifier(module, layers=[...])"
                 )
-            self._taken[name] = pooled(output.detach())
+            shape = self.classifier.image_shape
+            # Layer normalisation is over the last axis: networks that have it may keep their channels there.
+            unsure = output.dim() == 4 and _space(output, shape) is None
+            if unsure and any(isinstance(part, nn.LayerNorm) for part in module.modules()):
+                raise OodbenchError(
+                    f"layer '{name}' ({type(module).__name__}) gives N×{'×'.join(map(str, output.shape[1:]))}, which "
+                    f"may be N×C×H×W or N×H×W×C; name other candidate layers: Classifier(module, layers=[...])"
+                )
+            self._taken[name] = pooled(output.detach(), shape)
 
         return take
 
 
-def pooled(output: Tensor) -> Tensor:
-    """A layer's output as N×C: averaged over space (N×C×H×W) or over tokens (N×T×C)."""
+def pooled(output: Tensor, image_shape: tuple[int, int, int]) -> Tensor:
+    """A layer's output as N×C: averaged over space (N×C×H×W, or N×H×W×C as in Swin) or over tokens (N×T×C).
+
+    Args:
+        image_shape: (C, H, W) of the images. Where its proportions do not tell the axes of space, the output is
+            taken for N×C×H×W.
+    """
     if output.dim() == 4:
-        return output.mean(dim=(2, 3))
+        return output.mean(dim=_space(output, image_shape) or (2, 3))
     if output.dim() == 3:
         return output.mean(dim=1)
     return output.flatten(1)
+
+
+def _space(output: Tensor, image_shape: tuple[int, int, int]) -> tuple[int, int] | None:
+    """The axes, of N×C×H×W or N×H×W×C, that have the image's proportions; None where both pairs have, or neither."""
+    _, height, width = image_shape
+    fitting = [
+        axes
+        for axes in ((1, 2), (2, 3))
+        # Of an image that is halved again and again, to within the rounding.
+        if abs(output.shape[axes[0]] * width - output.shape[axes[1]] * height) < max(height, width)
+    ]
+    return fitting[0] if len(fitting) == 1 else None
 
 
 def shown(tensor: Tensor) -> Tensor:

@@ -50,8 +50,9 @@ class Card:
 
     def own_classifiers(self, model: str) -> dict[str, dict[str, Any]]:
         """Detector → record of the classifier that it reads, of those under the model that read one of their own."""
-        # Cards of before there were such detectors name neither model nor detectors.
-        own = [one for one in self.classifiers if one["name"] != model and one.get("model") == model]
+        # Older cards name the one model of each, or, of before there were such detectors, neither model nor detectors.
+        models = [(one, one.get("models") or [one.get("model")]) for one in self.classifiers]
+        own = [one for one, its in models if one["name"] != model and model in its]
         return {label: one for one in own for label in one["detectors"]}
 
     def save(self, path: Path) -> None:

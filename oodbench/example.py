@@ -56,7 +56,7 @@ class Example:
         outputs = Outputs.concatenate(self.passes(images, stored))
         outputs.labels = self.fit_labels[:stop]
         as_set = ImageSet("gratings", ArraySource(images.permute(0, 2, 3, 1).numpy()), origin="generated")
-        for name in sorted(needs.proxies):
+        for name in sorted(needs.proxies | needs.validation_proxies):
             proxy = torch.from_numpy(np.asarray(make_proxy(name, as_set, seed=0).read(0, len(as_set))))
             outputs.proxies[name] = Outputs.concatenate(self.passes(proxy.permute(0, 3, 1, 2), stored))
         return outputs

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import reduce
+from itertools import product
 from operator import or_
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -130,7 +131,8 @@ class _Measurement:
         for images in ood_sets:
             into_garbage = self._score(images, "OOD") == id_set.num_classes
             share = float(into_garbage.mean()) if self.assignment.garbage else None
-            self.metrics += [self._row(label, images, share) for label in self.assignment.detectors]
+            rows = product(self.assignment.models, self.assignment.detectors)
+            self.metrics += [self._row(model, label, images, share) for model, label in rows]
         return self
 
     def _fit(self) -> None:
@@ -138,10 +140,11 @@ class _Measurement:
         needs = _needs(detectors.values())
         if any(detector.learns() for detector in detectors.values()):
             outputs = self._collect(self.plan.id_set.fit, "fit", needs)
-            for name in sorted(needs.proxies):
+            validation = self.plan.sets[self.classifier.image_shape][1]
+            for name in sorted(needs.proxies if validation else needs.proxies | needs.validation_proxies):
                 proxy = make_proxy(name, self.plan.id_set.fit, self.plan.benchmark.seed)
                 outputs.proxies[name] = self._collect(proxy, "proxy", needs)
-            for images in self.plan.sets[self.classifier.image_shape][1]:
+            for images in validation:
                 outputs.validation[images.name] = self._collect(images, "validation", needs)
             for label, detector in detectors.items():
                 with self._timed(f"fit {label}"):
@@ -170,13 +173,14 @@ class _Measurement:
                 with self._timed(f"score {label}"):
                     scores[label].append(_checked(detector.score(outputs), len(outputs), label, images.name, done))
         for label, parts in scores.items():
-            self.scores[self.assignment.model, label, images.name] = np.concatenate(parts)
+            joined = np.concatenate(parts)
+            self.scores |= {(model, label, images.name): joined for model in self.assignment.models}
         return np.concatenate(predictions)
 
     def _passes(self, images: ImageSet, role: str, needs: Needs) -> Iterator[LiveOutputs]:
         machine, shape = self.plan.machine, self.classifier.image_shape
-        record = _set_record(images, role, self.assignment)
-        self.sets.append(record)
+        record = _set_record(images, role, shape)
+        self.sets += [record | {"classifier": model} for model in self.assignment.models]
         decided = "; ".join(filter(None, (record["matching"], *record["notes"])))
         if decided:
             self.reporter.say(f"{images.name} ({role}): {decided}")
@@ -199,8 +203,8 @@ class _Measurement:
         finally:
             self.seconds[what] += time.perf_counter() - started
 
-    def _row(self, label: str, images: ImageSet, garbage_share: float | None) -> dict[str, Any]:
-        model, id_test = self.assignment.model, self.plan.id_set.test
+    def _row(self, model: str, label: str, images: ImageSet, garbage_share: float | None) -> dict[str, Any]:
+        id_test = self.plan.id_set.test
         return {
             "id": self.plan.id_set.name,
             "model": model,
@@ -246,7 +250,7 @@ def _worst(plan: Plan, scores: Scores) -> dict[tuple[str, str], Pictures]:
     """The pixels of the few images that each detector got most wrong, for reports to show."""
     pictures = {}
     id_test = plan.id_set.test
-    for model, shape in {one.model: one.classifier.image_shape for one in plan.assignments}.items():
+    for model, shape in {model: one.classifier.image_shape for one in plan.assignments for model in one.models}.items():
         wrong_id: set[int] = set()
         for images in plan.sets[shape][0]:
             kept = indices_to_keep(
@@ -265,17 +269,16 @@ def _pictures(images: ImageSet, indices: np.ndarray, shape: ImageShape) -> Pictu
     return Pictures(indices, matched.permute(0, 2, 3, 1).numpy())
 
 
-def _set_record(images: ImageSet, role: str, assignment: Assignment) -> dict[str, Any]:
+def _set_record(images: ImageSet, role: str, shape: ImageShape) -> dict[str, Any]:
     return {
         "name": images.name,
         "role": role,
         "group": images.group,
-        "classifier": assignment.model,
         "count": len(images),
         "content_hash": images.content_hash,
         "labels_hash": images.labels_hash,
         "origin": images.origin,
-        "matching": describe_match(images.read(0, 1)[0], assignment.classifier.image_shape),
+        "matching": describe_match(images.read(0, 1)[0], shape),
         "notes": list(images.notes),
     }
 
@@ -320,7 +323,7 @@ def _classifier_record(one: _Measurement) -> dict[str, Any]:
     classifier, sheet = one.classifier, one.assignment.sheet
     return {
         "name": classifier.name,
-        "model": one.assignment.model,
+        "models": list(one.assignment.models),
         "detectors": list(one.assignment.detectors),
         "content_hash": classifier.content_hash(),
         "num_classes": classifier.num_classes,

@@ -6,7 +6,9 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -22,7 +24,7 @@ from oodbench.files import cache_folder
 from oodbench.models.catalogue import MODELS, find_model
 from oodbench.models.load import default_model, load_classifier, recipe_of
 from oodbench.progress import Reporter
-from oodbench.recipes.obtain import Own, find_recipe, obtain_own_classifier, training_part
+from oodbench.recipes.obtain import find_recipe, obtain_own_classifier, training_part
 from oodbench.recipes.rounds import Sheet
 from oodbench.training import EpochReport, default_settings, train
 
@@ -55,13 +57,14 @@ class Assignment:
     """A classifier, and the detectors that read it.
 
     Attributes:
-        model: what the detectors' rows are called after. A detector's own classifier has its architecture from one
-            that the user asked for, and its rows stand with those of that one, where it is scored too.
+        models: what the detectors' rows are called after, once for each. A detector's own classifier has its
+            architecture from those that the user asked for, or is given for all, and its rows stand with those of each,
+            where they are scored too.
         garbage: whether the last of the classifier's outputs is no ID class but garbage.
         sheet: the picture that the classifier's training left, if there is one.
     """
 
-    model: str
+    models: tuple[str, ...]
     classifier: Classifier
     detectors: Mapping[str, Detector]
     garbage: bool = False
@@ -73,7 +76,7 @@ class Plan:
     """All that a run needs.
 
     Attributes:
-        assignments: which detectors read which classifier; those of one model follow each other.
+        assignments: which detectors read which classifier.
         sets: per image form of the classifiers, since generated sets are made in it, the scored OOD sets and the
             validation sets.
         detectors: label → detector, not fitted.
@@ -100,78 +103,115 @@ def make_plan(
     device = choose_device(machine.device)
     detectors = build_detectors(benchmark)
     whole = load_id(benchmark.id, data_root=machine.data_root, seed=benchmark.seed, fit=benchmark.fit)
-    names, notes = expand_ood(benchmark.ood, id_name=whole.name, data_root=machine.data_root)
-    validation_names: list[str] = []
-    if benchmark.validation_ood:
-        validation_names, more = expand_ood(benchmark.validation_ood, id_name=whole.name, data_root=machine.data_root)
-        notes += more
+    scored, notes = expand_ood(benchmark.ood, id_name=whole.name, data_root=machine.data_root)
+    validation, more = expand_ood(benchmark.validation_ood, id_name=whole.name, data_root=machine.data_root)
     id_set = replace(
         whole,
         fit=_drawn(whole.fit, benchmark.fit_limit, benchmark.seed, "fit"),
         test=_drawn(whole.test, benchmark.limit, benchmark.seed, "ID test"),
     )
+    expanded = replace(benchmark, ood=tuple(scored), validation_ood=tuple(validation))
+    load_sets = partial(_load_sets, expanded, machine, id_set)
+    # In the ID images' form, that of all classifiers trained here, before any is: what is missing is said first.
+    sets = {whole.image_shape: load_sets(whole.image_shape)}
+    given = own_checkpoints(benchmark.models, detectors)
+    references = [one for one in benchmark.models if one not in given.values()] or [default_model(whole.image_shape)]
+    if len(set(references)) < len(references):
+        raise OodbenchError("the same classifier is named twice; name each once")
+    # An architecture that no detector reads as such need not be trained.
+    if not classifiers and all(map(is_architecture, references)) and all(one.recipe for one in detectors.values()):
+        bases = [_Base(one, one, whole.image_shape) for one in references]
+    else:
+        obtained = classifiers or [obtain_classifier(one, benchmark, whole, device, reporter) for one in references]
+        bases = _bases(obtained, whole, device)
+    sets |= {shape: load_sets(shape) for shape in {base.image_shape for base in bases} - sets.keys()}
+    assignments = _assignments(bases, detectors, given, whole, device, reporter)
+    return Plan(benchmark, machine, id_set, assignments, detectors, sets, notes + more)
 
-    def load(name: str, shape: ImageShape, limit: int | None) -> ImageSet:
+
+def _load_sets(
+    benchmark: Benchmark, machine: Machine, id_set: InDistribution, shape: ImageShape
+) -> tuple[list[ImageSet], list[ImageSet]]:
+    """The scored OOD sets and the validation sets, none of which is scored; what is generated, in that form."""
+
+    def load(name: str, limit: int | None) -> ImageSet:
         images = load_ood(name, id_set=id_set, shape=shape, seed=benchmark.seed, data_root=machine.data_root)
         return _drawn(images, limit, benchmark.seed, "OOD")
 
-    def load_sets(shape: ImageShape) -> tuple[list[ImageSet], list[ImageSet]]:
-        scored = [load(name, shape, benchmark.limit) for name in names]
-        validation = [load(name, shape, benchmark.fit_limit) for name in validation_names]
-        check_disjoint(scored, validation)
-        return scored, validation
-
-    # In the ID images' form, that of all classifiers trained here, before any is: what is missing is said first.
-    sets = {whole.image_shape: load_sets(whole.image_shape)}
-    own = own_checkpoints(benchmark.models, detectors)
-    references = tuple(one for one in benchmark.models if one not in own.values())
-    references = references or (default_model(whole.image_shape),)
-    if len(set(references)) < len(references):
-        raise OodbenchError("the same classifier is named twice; name each once")
-    shared = {label: detector for label, detector in detectors.items() if detector.recipe is None}
-    # An architecture that no detector reads as such need not be trained.
-    architectures = not classifiers and not shared and all(is_architecture(one) for one in references)
-    if not classifiers and not architectures:
-        classifiers = [obtain_classifier(one, benchmark, whole, device, reporter) for one in references]
-    for classifier in classifiers:
-        if classifier.num_classes != whole.num_classes:
+    scored = [load(name, benchmark.limit) for name in benchmark.ood]
+    validation = [load(name, benchmark.fit_limit) for name in benchmark.validation_ood]
+    names = [images.name for images in scored]
+    for name in names:
+        if names.count(name) > 1:
             raise OodbenchError(
-                f"{classifier.name} has {classifier.num_classes} classes, but {whole.name} has {whole.num_classes}; "
-                f"give a classifier that was trained on {whole.name}, or another --id"
+                f"two OOD sets are called '{name}'; rename a file or folder so that rows can be told apart"
             )
-        classifier.to(device)
-    bases = [(one, one, whole.image_shape) for one in references] if architectures else _bases(classifiers)
-    sets |= {shape: load_sets(shape) for shape in {shape for _, _, shape in bases} - sets.keys()}
-    by_name = {classifier.name: classifier for classifier in classifiers}
-    assignments: list[Assignment] = []
-    for model, architecture, shape in bases:
-        if shared:
-            assignments.append(Assignment(model, by_name[model], shared))
-        for part, readers in _by_training(detectors).items():
-            reference = own.get(part.recipe or "")
-            trained = obtain_own_classifier(part, architecture, whole, shape, device, reporter, reference)
-            assignments.append(_own_assignment(model, trained, part, readers, alone=not shared))
-    return Plan(benchmark, machine, id_set, assignments, detectors, sets, notes)
+    contents = {images.content_hash: images.name for images in scored} if validation else {}
+    for images in validation:
+        if images.content_hash in contents:
+            raise OodbenchError(
+                f"validation set '{images.name}' holds the same images as scored set "
+                f"'{contents[images.content_hash]}', so a choice made on it would leak into the result; use another"
+            )
+    return scored, validation
 
 
-def _own_assignment(
-    model: str, trained: Own, part: Detector, readers: Mapping[str, Detector], alone: bool
-) -> Assignment:
-    """The detectors that read one classifier of their own; `alone`: no others stand beside them under the model."""
-    classifier, sheet = trained
-    classifier.name = f"{model}+{label(part)}"
-    garbage = part.recipe is not None and find_recipe(part.recipe).garbage
-    return Assignment(classifier.name if alone else model, classifier, readers, garbage, sheet)
+class _Base(NamedTuple):
+    """What the user asked for: a classifier, or an architecture alone, where no detector reads it as such.
 
-
-def _bases(classifiers: Sequence[Classifier]) -> list[tuple[str, str, ImageShape]]:
-    """Name, architecture and image form of what detectors' own classifiers are to be like; names are made distinct.
-
-    Where the architecture is none of oodbench's it is the small network for that size of image.
+    Detectors' own classifiers are of its architecture and image form.
     """
-    architectures = [one.name if one.name in MODELS else default_model(one.image_shape) for one in classifiers]
-    named = distinct_names(classifiers)
-    return [(one.name, like, one.image_shape) for one, like in zip(named, architectures, strict=True)]
+
+    model: str
+    architecture: str
+    image_shape: ImageShape
+    classifier: Classifier | None = None
+
+
+def _bases(classifiers: Sequence[Classifier], id_set: InDistribution, device: torch.device) -> list[_Base]:
+    """The classifiers, on the device; where two have one name, each is called after its content too."""
+    bases: list[_Base] = []
+    names = [classifier.name for classifier in classifiers]
+    for one in classifiers:
+        if one.num_classes != id_set.num_classes:
+            raise OodbenchError(
+                f"{one.name} has {one.num_classes} classes, but {id_set.name} has {id_set.num_classes}; "
+                f"give a classifier that was trained on {id_set.name}, or another --id"
+            )
+        # Beside a network of another project, detectors' own are the small one for that size of image.
+        architecture = one.name if one.name in MODELS else default_model(one.image_shape)
+        if names.count(one.name) > 1:
+            one.name = f"{one.name}-{one.content_hash()[:6]}"
+        bases.append(_Base(one.name, architecture, one.image_shape, one.to(device)))
+    if len({base.model for base in bases}) < len(bases):
+        raise OodbenchError("the same classifier is named twice; name each once")
+    return bases
+
+
+def _assignments(
+    bases: Sequence[_Base],
+    detectors: Mapping[str, Detector],
+    given: Mapping[str, str],
+    id_set: InDistribution,
+    device: torch.device,
+    reporter: Reporter,
+) -> list[Assignment]:
+    """The bases with the detectors that read any classifier, and the others' own classifiers, given or trained."""
+    shared = {name: detector for name, detector in detectors.items() if detector.recipe is None}
+    assignments = [Assignment((one.model,), one.classifier, shared) for one in bases if shared and one.classifier]
+    for part, readers in _by_training(detectors).items():
+        assert part.recipe is not None
+        reference = given.get(part.recipe)
+        # Bases for which it is the same have one between them, so that images pass it once.
+        alike: dict[tuple[str, ImageShape], list[str]] = {}
+        for model, architecture, shape, _ in bases:
+            alike.setdefault(("" if reference else architecture, shape), []).append(model)
+        for (architecture, shape), models in alike.items():
+            classifier, sheet = obtain_own_classifier(part, architecture, id_set, shape, device, reporter, reference)
+            classifier.name = f"{models[0]}+{label(part)}"
+            rows = tuple(models) if shared else (classifier.name,)
+            assignments.append(Assignment(rows, classifier, readers, find_recipe(part.recipe).garbage, sheet))
+    return assignments
 
 
 def own_checkpoints(references: Sequence[str], detectors: Mapping[str, Detector]) -> dict[str, str]:
@@ -294,38 +334,6 @@ def _say_epoch(reporter: Reporter, report: EpochReport) -> None:
             f"classifier: epoch {report.epoch} of {report.epochs}, accuracy {100 * report.accuracy:.2f} % on the ID "
             f"test images, which decide nothing"
         )
-
-
-def distinct_names(classifiers: Sequence[Classifier]) -> list[Classifier]:
-    """The classifiers; where two have one name, each is called after its content too."""
-    names = [classifier.name for classifier in classifiers]
-    for classifier in classifiers:
-        if names.count(classifier.name) > 1:
-            classifier.name = f"{classifier.name}-{classifier.content_hash()[:6]}"
-    if len({classifier.name for classifier in classifiers}) < len(classifiers):
-        raise OodbenchError("the same classifier is named twice; name each once")
-    return list(classifiers)
-
-
-def check_disjoint(ood: Sequence[ImageSet], validation: Sequence[ImageSet]) -> None:
-    """No two sets bear one name, and no validation set is scored.
-
-    Raises:
-        OodbenchError: naming the sets.
-    """
-    names = [images.name for images in ood]
-    for name in names:
-        if names.count(name) > 1:
-            raise OodbenchError(
-                f"two OOD sets are called '{name}'; rename a file or folder so that rows can be told apart"
-            )
-    scored = {images.content_hash: images.name for images in ood} if validation else {}
-    for images in validation:
-        if images.content_hash in scored:
-            raise OodbenchError(
-                f"validation set '{images.name}' holds the same images as scored set '{scored[images.content_hash]}', "
-                f"so a choice made on it would leak into the result; use another"
-            )
 
 
 def _drawn(images: ImageSet, limit: int | None, seed: int, role: str) -> ImageSet:

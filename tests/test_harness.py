@@ -17,8 +17,10 @@ from oodbench.card import load_scores
 from oodbench.detectors.base import Detector
 from oodbench.detectors.catalogue import DetectorEntry
 from oodbench.recipes.obtain import Own
+from oodbench.recipes.rounds import Sheet
+from oodbench.report.runs import measurements, read_run
 from oodbench.report.table import COLUMNS, to_markdown
-from tests.recipes.conftest import QUICK
+from tests.recipes.conftest import QUICK, quick_training
 
 ONE_PASS = ("smood", "maxlogit", "energy", "lc", "oodl", "constant", "random")
 FIT, TEST, BRIGHT, DARK = 90, 41, 23, 17
@@ -225,8 +227,13 @@ def test_what_cannot_be_run_is_refused_before_any_pass(
 def test_validation_sets_decide_the_layer_and_are_not_scored(
     small_classifier: Classifier, image_files: dict[str, str]
 ) -> None:
+    """Nor are the proxies passed that would stand in for them; those that a detector reads in any case are."""
     work = benchmark(image_files, ood=(image_files["bright"],), validation_ood=(image_files["dark"],))
-    result = run(work, [small_classifier])
+    alone = run(replace(work, detectors=("oodl",)), [small_classifier])
+    assert proxies(alone) == 0
+    result = run(replace(work, detectors=("lc", "oodl")), [small_classifier])
+    assert proxies(result) == proxies(run(replace(work, detectors=("lc",)), [small_classifier])) > 0
+    assert alone.card.detectors[0]["learned"] == result.card.detectors[1]["learned"]
     assert {row["ood"] for row in result.card.metrics} == {"bright"}
     assert [record["name"] for record in result.card.sets if record["role"] == "validation"] == ["dark"]
 
@@ -294,9 +301,52 @@ def test_an_own_classifier_sees_every_scored_image_once_and_nothing_to_fit(
     assert entered == [FIT + proxies(results[0]) + TEST + BRIGHT + DARK, TEST + BRIGHT + DARK]
     base, record = results[0].card.classifiers
     assert base["images"]["fit"]["forward"] == FIT and "fit" not in record["images"]
-    assert (record["name"], record["model"]) == ("small+inversion", "small")
+    assert (record["name"], record["models"]) == ("small+inversion", ["small"])
     assert record["detectors"] == ["inversion", "inversion(reading=certainty)"]
     assert base["detectors"] == ["smood", "oodl"]
+
+
+@pytest.mark.parametrize("given", [True, False])
+@pytest.mark.parametrize("alone", [True, False])
+def test_an_own_classifier_that_serves_several_models_is_passed_once(
+    small_classifier: Classifier,
+    image_files: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    given: bool,
+    alone: bool,
+) -> None:
+    """A checkpoint that is given serves models of any architecture; one that is trained, those of its own."""
+    from oodbench import plan
+
+    def linear(classes: int, name: str) -> Classifier:
+        module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, classes))
+        return Classifier(module, num_classes=classes, image_shape=(1, 8, 8), name=name)
+
+    own, bases = linear(4, "own"), [small_classifier, linear(3, "resnet20" if given else "linear")]
+    models, detectors = [one.name for one in bases], ("inversion",) if alone else ("smood", "inversion", "oodl")
+    checkpoint = tmp_path / "own.safetensors"
+    quick_training(checkpoint)
+    obtained: list[Any] = []
+    sheet = Sheet("inversions", "what it was inverted to", b"png")
+    monkeypatch.setattr(plan, "obtain_own_classifier", lambda *asked: obtained.append(asked[-1]) or Own(own, sheet))
+    work = benchmark(image_files, detectors=detectors, models=(str(checkpoint),) if given else ())
+    results: list[Result] = []
+    assert count_entering(own, lambda: results.append(run(work, bases))) == TEST + BRIGHT + DARK
+    assert obtained == [str(checkpoint) if given else None]
+    card, scores = results[0].card, results[0].scores
+    record = card.classifiers[-1]
+    rows_of = ["small+inversion"] if alone else models
+    assert record["models"] == rows_of and [*results[0].sheets] == [record["sheet"]["file"]]
+    assert [*results[0].table.model] == [model for model in rows_of for _ in range(2 * len(detectors))]
+    assert [*results[0].table.detector] == [*detectors] * 2 * len(rows_of)
+    for name in ("rot_test", "bright", "dark"):
+        assert len({id(scores[model, "inversion", name]) for model in rows_of}) == 1
+    results[0].save(tmp_path / "out")
+    found = measurements([read_run(tmp_path / "out")])
+    own_ones = [one for one in found if one.detector == "inversion"]
+    assert len(found) == len(card.metrics) and {one.read for one in own_ones} == {own.content_hash()}
+    assert all(one.own_classifier != alone for one in own_ones)
 
 
 def test_other_detectors_score_as_if_there_were_no_own_classifier(
@@ -335,8 +385,6 @@ def test_rows_of_own_classifiers_stand_in_the_same_table(
     text, accuracy = to_markdown(result.card), f"{100 * result.card.classifiers[1]['id_accuracy']:.2f}"
     assert "nan" not in text
     assert f"(inversion {accuracy}, inversion(reading=certainty) {accuracy}) on {TEST} images" in text
-    from oodbench.report.runs import measurements, read_run
-
     assert len(measurements([read_run(tmp_path / "out")])) == len(result.table)
 
 

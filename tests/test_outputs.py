@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
+from torchvision.models import SwinTransformer, VisionTransformer
 
 from oodbench.classifier import PENULTIMATE, Classifier
 from oodbench.errors import OodbenchError
@@ -203,8 +206,9 @@ def test_needs_join() -> None:
     assert first | Needs() == first
     for name in ("images", "input_gradient", "labels"):
         assert getattr(Needs() | Needs(**{name: True}), name) and getattr(Needs(**{name: True}) | Needs(), name)
-    proxies = Needs(proxies=frozenset({"p"})) | Needs(proxies=frozenset({"q"}))
-    assert proxies.proxies == {"p", "q"}
+    for name in ("proxies", "validation_proxies"):
+        both = Needs(**{name: frozenset({"p"})}) | Needs(**{name: frozenset({"q"})})
+        assert both == Needs(**{name: frozenset({"p", "q"})})
 
 
 def test_a_named_layer_beside_all_layers_is_one_of_them(example: Example) -> None:
@@ -336,9 +340,51 @@ def test_moving_takes_proxies_and_validation_along() -> None:
 
 def test_pooled() -> None:
     maps = torch.arange(16.0).view(1, 2, 2, 4)
-    assert pooled(maps).tolist() == [[3.5, 11.5]]
-    assert pooled(torch.tensor([[[1.0, 2.0], [3.0, 6.0]]])).tolist() == [[2.0, 4.0]]
-    assert pooled(torch.tensor([[1.0, 2.0]])).tolist() == [[1.0, 2.0]]
+    assert pooled(maps, (3, 8, 16)).tolist() == [[3.5, 11.5]]
+    assert pooled(maps, (3, 16, 16)).tolist() == [[6.0, 7.0, 8.0, 9.0]]
+    assert pooled(torch.tensor([[[1.0, 2.0], [3.0, 6.0]]]), (3, 8, 8)).tolist() == [[2.0, 4.0]]
+    assert pooled(torch.tensor([[1.0, 2.0]]), (3, 8, 8)).tolist() == [[1.0, 2.0]]
+
+
+@given(st.integers(1, 99), st.integers(1, 99), st.integers(1, 99), st.booleans(), st.integers(0, 6))
+def test_maps_of_any_proportions_are_averaged_over_space(
+    channels: int, height: int, width: int, up: bool, halvings: int
+) -> None:
+    rows, columns = (max(1, (size + up * ((1 << halvings) - 1)) >> halvings) for size in (height, width))
+    maps = torch.rand(2, channels, rows, columns)
+    assert torch.equal(pooled(maps, (3, height, width)), maps.mean(dim=(2, 3)))
+
+
+def swin(channels: int, layers: Sequence[str] | None = None) -> Classifier:
+    """torchvision's, tiny: its maps are N×H×W×C, at first 4×4."""
+    torch.manual_seed(0)
+    network = SwinTransformer([4, 4], channels, [1, 1], [1, 1], [2, 2], num_classes=3)
+    return Classifier(network, num_classes=3, image_shape=(3, 16, 16), name="swin", layers=layers)
+
+
+def test_maps_whose_channels_are_last_are_averaged_over_space() -> None:
+    images = torch.randint(0, 256, (5, 3, 16, 16), dtype=torch.uint8)
+    (live,) = passes(swin(8), [(images, None)], Needs(features=True, layers=ALL_LAYERS))
+    assert live.layer_names == ("features", "norm", PENULTIMATE)
+    torch.testing.assert_close(live.layer("norm"), live.features)
+    assert live.layer("features").shape == (5, 16)
+
+
+def test_a_layer_whose_channels_may_be_first_or_last_is_refused() -> None:
+    images = torch.zeros(5, 3, 16, 16, dtype=torch.uint8)
+    with pytest.raises(OodbenchError, match=r"'features\.1' .* gives N×4×4×4, which may be"):
+        list(passes(swin(4, ["features.1"]), [(images, None)], Needs(layers=ALL_LAYERS)))
+
+
+def test_tokens_are_averaged() -> None:
+    torch.manual_seed(0)
+    network = VisionTransformer(8, 4, num_layers=1, num_heads=1, hidden_dim=6, mlp_dim=8, num_classes=3)
+    classifier = Classifier(network, num_classes=3, image_shape=(3, 8, 8), layers=["encoder"])
+    tokens: list[Tensor] = []
+    network.encoder.register_forward_hook(lambda _module, _inputs, output: tokens.append(output))
+    images = torch.randint(0, 256, (16, 3, 8, 8), dtype=torch.uint8)
+    (live,) = passes(classifier, [(images, None)], Needs(layers=ALL_LAYERS))
+    assert tokens[-1].shape == (16, 5, 6) and torch.equal(live.layer("encoder"), tokens[-1].mean(dim=1))
 
 
 def test_a_float64_classifier_is_passed_in_float64() -> None:

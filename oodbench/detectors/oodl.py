@@ -54,7 +54,7 @@ class OodL(Detector):
     @property
     def needs(self) -> Needs:
         if self.layer == "auto":
-            return Needs(layers=ALL_LAYERS, proxies=frozenset(PROXIES))
+            return Needs(layers=ALL_LAYERS, validation_proxies=frozenset(PROXIES))
         return Needs(layers=frozenset({self.layer}))
 
     def learn(self, outputs: Outputs) -> State:

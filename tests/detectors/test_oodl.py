@@ -132,7 +132,7 @@ def test_images_sorted_or_interleaved_by_class_do_not_leave_a_class_out() -> Non
 
 
 def test_what_it_needs() -> None:
-    assert OodL().needs == Needs(layers=ALL_LAYERS, proxies=frozenset(PROXIES))
+    assert OodL().needs == Needs(layers=ALL_LAYERS, validation_proxies=frozenset(PROXIES))
     assert OodL(layer="block").needs == Needs(layers=frozenset({"block"}))
 
 

@@ -108,7 +108,7 @@ def write_run(
             *(
                 {
                     "name": f"{model}+{detector}",
-                    "model": model,
+                    "models": [model],
                     "detectors": [detector],
                     "content_hash": own_content or content[::-1],
                     "id_accuracy": right,

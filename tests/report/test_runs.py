@@ -30,6 +30,17 @@ def test_a_run_is_read_from_its_folder_or_its_card(tmp_path: Path) -> None:
     assert [one.control for one in from_folder] == [False, False, True] * 2
 
 
+def test_older_cards_name_one_model_of_a_classifier(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", SCORES, own={"good": (0.7, 0.6)})
+    now = [(one.own_classifier, one.read) for one in measurements([read_run(folder)])]
+    card = folder / "card.json"
+    older = json.loads(card.read_text())
+    older["classifiers"][1]["model"] = older["classifiers"][1].pop("models")[0]
+    card.write_text(json.dumps(older))
+    assert [(one.own_classifier, one.read) for one in measurements([read_run(folder)])] == now
+    assert [own for own, _ in now] == [True, False, False] * 2
+
+
 def broken(folder: Path, what: str) -> Path:
     card, scores = folder / "card.json", folder / "scores.npz"
     if what == "no card":
