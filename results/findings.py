@@ -27,7 +27,7 @@ ORDER = [name for names in KINDS.values() for name in names]
 
 
 def reports() -> pd.DataFrame:
-    """The rows of single sets of all runs, AUROCs and their intervals in percent, with `classifier`, its ID and name."""
+    """The rows of single sets of all runs, AUROCs and intervals in percent; `classifier` is ID set and model."""
     rows = pd.concat([pd.read_csv(RESULTS / run / "report.csv") for run in RUNS], ignore_index=True)
     rows = rows[rows["ood"].isin(ORDER)].copy()
     rows["classifier"] = rows["id"] + " " + rows["model"].str.replace(r"-[0-9a-f]{6}$", "", regex=True)
@@ -42,7 +42,9 @@ def where_best() -> pd.DataFrame:
     rows = rows[rows["detector"].isin(FOUR)]
     cases = rows.groupby(["classifier", "ood"])
     least = rows.loc[cases["auroc"].idxmax()].set_index(["classifier", "ood"])["auroc_low"]
-    reached = rows["auroc_high"].to_numpy() >= least.loc[list(zip(rows["classifier"], rows["ood"], strict=True))].to_numpy()
+    reached = (
+        rows["auroc_high"].to_numpy() >= least.loc[list(zip(rows["classifier"], rows["ood"], strict=True))].to_numpy()
+    )
     return _by_set(rows.assign(reached=reached), FOUR, _best_cell)
 
 

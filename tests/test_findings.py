@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
+from types import ModuleType
 
+import numpy as np
 import pandas as pd
+import pytest
 
 from oodbench.card import Card
 from oodbench.report.table import leaderboard
@@ -12,14 +16,53 @@ from oodbench.report.table import leaderboard
 ROOT = Path(__file__).parents[1]
 
 
-def test_the_table_is_that_of_the_committed_run() -> None:
-    folder = ROOT / "results/cifar10-resnet20"
+def script(path: str) -> ModuleType:
+    """A script of the repository, as a module."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+FINDINGS = script("results/findings.py")
+
+
+def test_the_tables_are_those_of_the_committed_runs() -> None:
+    text = (ROOT / "docs/findings.md").read_text(encoding="utf-8")
+    assert FINDINGS.page(text) == text
+    assert all(text.count(f"<!-- {name} -->") == 1 for name in FINDINGS.TABLES)
+    assert text.count("\n|--") + text.count("\n|:-") == len(FINDINGS.TABLES), "a table that no script makes"
+
+
+@pytest.mark.parametrize("run", [*FINDINGS.RUNS, "cifar10-resnet20"])
+def test_leaderboards_and_reports_are_those_of_the_cards(run: str) -> None:
+    folder = ROOT / "results" / run
     measured = leaderboard(Card.load(folder / "card.json"))
-    written = pd.read_csv(folder / "leaderboard.csv")
-    pd.testing.assert_frame_equal(measured[list(written.columns)], written)
-    auroc = measured.pivot(index="detector", columns="ood", values="auroc")
-    lines = [line for line in (ROOT / "docs/findings.md").read_text(encoding="utf-8").splitlines() if line[:1] == "|"]
-    header, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
-    assert len(rows) == 9
-    for detector, *cells in rows:
-        assert cells == [f"{100 * auroc.loc[detector, name]:.1f}" for name in header[1:]]
+    pd.testing.assert_frame_equal(measured, pd.read_csv(folder / "leaderboard.csv")[list(measured.columns)])
+    if not (folder / "report.csv").exists():
+        return
+    keys = ["id", "detector", "ood"]
+    report = pd.read_csv(folder / "report.csv")
+    of_sets = report[report["ood"].isin(measured["ood"])].assign(model=lambda rows: rows["model"].str[:8])
+    both = measured.assign(model=measured["model"].str[:8]).merge(of_sets, on=[*keys, "model"], suffixes=("", "_shown"))
+    assert len(both) == len(measured) == len(of_sets)
+    assert np.allclose(both["auroc"], both["auroc_shown"], rtol=0, atol=1e-12)
+    inside = (both["auroc_low"] <= both["auroc"]) & (both["auroc"] <= both["auroc_high"])
+    assert inside.all() and (both["auroc_high"] - both["auroc_low"]).gt(0).all()
+
+
+def test_best_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One set, two classifiers: oodl is best on both, odin's interval reaches it on the second, lc's on none."""
+    scores = {"smood": (60, 60), "lc": (70, 70), "odin": (80, 88), "oodl": (90, 90)}
+    rows = [
+        {"classifier": name, "ood": "uniform", "detector": detector, "auroc": values[number]}
+        for number, name in enumerate(("a", "b"))
+        for detector, values in scores.items()
+    ]
+    table = pd.DataFrame(rows)
+    table = table.assign(auroc_low=table["auroc"] - 2, auroc_high=table["auroc"] + 2)
+    monkeypatch.setattr(FINDINGS, "reports", lambda: table)
+    (row,) = FINDINGS.where_best().to_dict("records")
+    assert row["oodl"] == "2 of 2 (90.0)" and row["odin"] == "1 of 2 (80.0–88.0)"
+    assert row["lc"] == "0 of 2 (70.0)" and row["smood"] == "0 of 2 (60.0)"
