@@ -107,6 +107,15 @@ class Classifier:
         self.module.to(device)
         return self
 
+    def facts(self) -> dict[str, Any]:
+        """Classes, image form and normalisation, in plain values."""
+        return {
+            "num_classes": self.num_classes,
+            "image_shape": list(self.image_shape),
+            "mean": list(self.mean),
+            "std": list(self.std),
+        }
+
     def content_hash(self) -> str:
         """SHA-256 of everything that decides the logits: architecture, weights, buffers, normalisation, form."""
         digest = hashlib.sha256()

@@ -243,10 +243,7 @@ def _record(id_name: str, subject: _Subject, question: Question) -> dict[str, An
         "classifier": {
             "name": classifier.name,
             "content_hash": classifier.content_hash(),
-            "num_classes": classifier.num_classes,
-            "image_shape": list(classifier.image_shape),
-            "mean": list(classifier.mean),
-            "std": list(classifier.std),
+            **classifier.facts(),
         },
         "real_images": {
             "count": len(real),

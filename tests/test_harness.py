@@ -31,6 +31,12 @@ def benchmark(files: dict[str, str], **changes: Any) -> Benchmark:
     return Benchmark(**values | changes)
 
 
+def linear(classes: int, name: str = "linear") -> Classifier:
+    torch.manual_seed(1)
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, classes))
+    return Classifier(module, num_classes=classes, image_shape=(1, 8, 8), name=name)
+
+
 def count_entering(classifier: Classifier, work: Any) -> int:
     """How many images enter the network during `work()`, counted by a hook of our own."""
     entered = 0
@@ -245,13 +251,7 @@ def test_classes_of_classifier_and_id_set_must_agree(small_classifier: Classifie
 
 def test_two_classifiers_of_one_name_are_told_apart(small_classifier: Classifier, image_files: dict[str, str]) -> None:
     torch.manual_seed(1)
-    other = Classifier(
-        torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3)),
-        num_classes=3,
-        image_shape=(1, 8, 8),
-        name="small",
-    )
-    result = run(benchmark(image_files, detectors=("energy",)), [small_classifier, other])
+    result = run(benchmark(image_files, detectors=("energy",)), [small_classifier, linear(3, "small")])
     names = {row["model"] for row in result.card.metrics}
     assert len(names) == 2 and all(name.startswith("small-") for name in names)
 
@@ -283,9 +283,7 @@ def test_an_own_classifier_sees_every_scored_image_once_and_nothing_to_fit(
 ) -> None:
     from oodbench import plan
 
-    own = Classifier(
-        torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 4)), num_classes=4, image_shape=(1, 8, 8)
-    )
+    own = linear(4)
     monkeypatch.setattr(plan, "obtain_own_classifier", lambda *_: Own(own))
     results: list[Result] = []
     entered: list[int] = []
@@ -319,11 +317,7 @@ def test_an_own_classifier_that_serves_several_models_is_passed_once(
     """A checkpoint that is given serves models of any architecture; one that is trained, those of its own."""
     from oodbench import plan
 
-    def linear(classes: int, name: str) -> Classifier:
-        module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, classes))
-        return Classifier(module, num_classes=classes, image_shape=(1, 8, 8), name=name)
-
-    own, bases = linear(4, "own"), [small_classifier, linear(3, "resnet20" if given else "linear")]
+    own, bases = linear(4), [small_classifier, linear(3, "resnet20" if given else "linear")]
     models, detectors = [one.name for one in bases], ("inversion",) if alone else ("smood", "inversion", "oodl")
     checkpoint = tmp_path / "own.safetensors"
     quick_training(checkpoint)
@@ -460,9 +454,7 @@ def test_an_output_that_is_no_class_is_no_answer(
     """The confidence of a classifier that is right and very sure would be the largest of its outputs."""
     from oodbench import plan
 
-    own = Classifier(
-        torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 4)), num_classes=4, image_shape=(1, 8, 8)
-    )
+    own = linear(4)
     with torch.no_grad():
         own.module[1].bias[3] = 100  # type: ignore[index, union-attr, operator]
     monkeypatch.setattr(plan, "obtain_own_classifier", lambda *_: Own(own))

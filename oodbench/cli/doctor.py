@@ -6,9 +6,11 @@ from pathlib import Path
 
 import click
 
+from oodbench.cli.options import data_root_option
+
 
 @click.command("doctor", short_help="Show versions, device, data and caches.")
-@click.option("--data-root", type=click.Path(path_type=Path, file_okay=False), help="Folder that holds the data sets.")
+@data_root_option
 def command(data_root: Path | None) -> None:
     """Show what this machine has: versions, device, data sets found and missing, caches."""
     import os

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from oodbench.cli.options import data_root_option, device_option
 from oodbench.inversion.settings import SETTINGS
 
 
@@ -33,12 +34,8 @@ def _setting_options(function: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Folder of the results.  [default: results/inversion/ID-MODEL]"
 )
-@click.option(
-    "--data-root",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Folder that holds the data sets.  [default: $OODBENCH_DATA, ./data, the cache]",
-)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+@data_root_option
+@device_option
 @_setting_options
 def command(
     id: str,

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import click
 
+from oodbench.cli.options import data_root_option
+
 KINDS = ("detectors", "datasets", "models", "benchmarks")
 
 
 @click.command("list", short_help="Show what there is.")
 @click.argument("kind", type=click.Choice(KINDS))
-@click.option("--data-root", type=click.Path(path_type=Path, file_okay=False), help="Folder that holds the data sets.")
+@data_root_option
 def command(kind: str, data_root: Path | None) -> None:
     """Show the detectors, data sets, models or benchmarks there are."""
     if kind == "detectors":

@@ -16,19 +16,16 @@ def split_list(values: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(item.strip() for item in ",".join(values).split(",") if item.strip())
 
 
+data_root_option = click.option(
+    "--data-root",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder that holds the data sets.  [default: $OODBENCH_DATA, ./data, the cache]",
+)
+device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+
+
 def machine_options(function: F) -> F:
     """--data-root, --device, --batch-size, --workers."""
-    for option in reversed(
-        [
-            click.option(
-                "--data-root",
-                type=click.Path(path_type=Path, file_okay=False),
-                help="Folder that holds the data sets.  [default: $OODBENCH_DATA, ./data, the cache]",
-            ),
-            click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps."),
-            click.option("--batch-size", default=128, show_default=True, help="Images that pass at a time."),
-            click.option("--workers", default=0, show_default=True, help="Processes that read images."),
-        ]
-    ):
-        function = option(function)
-    return function
+    batch_size = click.option("--batch-size", default=128, show_default=True, help="Images that pass at a time.")
+    workers = click.option("--workers", default=0, show_default=True, help="Processes that read images.")
+    return data_root_option(device_option(batch_size(workers(function))))

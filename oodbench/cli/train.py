@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from oodbench.cli.options import data_root_option, device_option
+
 
 @click.command("train", short_help="Train a classifier.")
 @click.option("--id", "id", required=True, metavar="NAME|npz:PATH|folder:PATH", help="The ID set to train on.")
@@ -19,8 +21,8 @@ import click
     type=click.Path(path_type=Path, dir_okay=False),
     help="The checkpoint.  [default: ID-MODEL[-RECIPE].safetensors]",
 )
-@click.option("--data-root", type=click.Path(path_type=Path, file_okay=False), help="Folder that holds the data sets.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+@data_root_option
+@device_option
 @click.option("--epochs", type=click.IntRange(min=1), help="Passes over the training images.")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Images a step.")
 @click.option("--learning-rate", type=float, help="The highest of the schedule.")

@@ -57,10 +57,7 @@ def save_checkpoint(classifier: Classifier, architecture: str, path: Path, recor
         "format": FORMAT,
         "oodbench": _version(),
         "architecture": architecture,
-        "num_classes": classifier.num_classes,
-        "image_shape": list(classifier.image_shape),
-        "mean": list(classifier.mean),
-        "std": list(classifier.std),
+        **classifier.facts(),
         "record": dict(record),
     }
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in classifier.module.state_dict().items()}

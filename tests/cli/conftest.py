@@ -1,10 +1,13 @@
-"""Commands run in this process, as the entry point runs them, and what they print."""
+"""Commands run in this process, as the entry point runs them, and what they print; and commands interrupted."""
 
 from __future__ import annotations
 
+import signal
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -35,3 +38,23 @@ def oodbench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
         return Ended(code, captured.out, captured.err)
 
     return call
+
+
+def check_interrupted(arguments: Sequence[str], awaited: str, folder: Path) -> None:
+    """Ctrl-C, pressed when a command in an empty folder prints what is awaited, ends it with 130; it leaves nothing."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "oodbench", *arguments],
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if awaited in line:
+            break
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 130
+    rest = process.stderr.read()
+    assert "Interrupted" in rest and "Traceback" not in rest
+    assert list(folder.iterdir()) == []

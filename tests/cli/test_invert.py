@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,7 +15,8 @@ from oodbench.cli.invert import command
 from oodbench.inversion.ablation import VARIANTS
 from oodbench.inversion.generator import load_generator
 from oodbench.inversion.settings import SETTINGS, InversionSettings
-from tests.cli.conftest import Ended
+from tests.cli.conftest import Ended, check_interrupted
+from tests.inversion.conftest import COLUMNS
 from tests.threads import one_thread as one_thread
 
 Command = Callable[..., Ended]
@@ -25,17 +25,6 @@ TINY = (
     *("--id", "digits", "--steps-per-epoch", "2", "--batch-size", "16", "--width", "4", "--noise-size", "5"),
     *("--accuracy-images", "50"),
 )
-
-COLUMNS = [
-    "seed",
-    "epochs",
-    "max_inversion_accuracy",
-    "final_inversion_accuracy",
-    "epochs_to_0.8",
-    "feature_cosine",
-    "coverage",
-    "within_class_cosine",
-]
 
 PNG = b"\x89PNG"
 
@@ -189,19 +178,4 @@ def test_an_out_that_cannot_be_written_is_refused_at_once(oodbench: Command, tmp
 
 @pytest.mark.parametrize("arguments", [["--epochs", "200"], ["--epochs", "30", "--ablate"]], ids=["one", "ablation"])
 def test_ctrl_c_exits_with_130_and_leaves_nothing(tmp_path: Path, arguments: list[str]) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "oodbench", "invert", *TINY, *arguments, "--out", "out"],
-        cwd=tmp_path,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-    )
-    assert process.stderr is not None
-    for line in process.stderr:
-        if "inversion accuracy" in line:
-            break
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=30) == 130
-    rest = process.stderr.read()
-    assert "Interrupted" in rest and "Traceback" not in rest
-    assert list(tmp_path.iterdir()) == []
+    check_interrupted(["invert", *TINY, *arguments, "--out", "out"], "inversion accuracy", tmp_path)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import resource
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,7 +15,7 @@ import pytest
 
 from oodbench.card import Card
 from oodbench.report.table import COLUMNS
-from tests.cli.conftest import Ended
+from tests.cli.conftest import Ended, check_interrupted
 
 ROOT = Path(__file__).parents[2]
 
@@ -205,19 +204,4 @@ def test_checkpoint_of_other_classes_is_refused(oodbench: Command, default_run: 
 
 
 def test_ctrl_c_exits_with_130_and_leaves_nothing(tmp_path: Path, default_run: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "oodbench", "run", "--ood", "noise", "--batch-size", "1", "--out", "out"],
-        cwd=tmp_path,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-    )
-    assert process.stderr is not None
-    for line in process.stderr:
-        if "(fit)" in line:
-            break
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=30) == 130
-    rest = process.stderr.read()
-    assert "Interrupted" in rest and "Traceback" not in rest
-    assert list(tmp_path.iterdir()) == []
+    check_interrupted(["run", "--ood", "noise", "--batch-size", "1", "--out", "out"], "(fit)", tmp_path)

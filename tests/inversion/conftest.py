@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,6 +12,23 @@ from torch import Tensor, nn
 from oodbench.classifier import Classifier
 from oodbench.inversion.settings import InversionSettings, LossWeights
 from tests.threads import one_thread as one_thread
+
+COLUMNS = [
+    "seed",
+    "epochs",
+    "max_inversion_accuracy",
+    "final_inversion_accuracy",
+    "epochs_to_0.8",
+    "feature_cosine",
+    "coverage",
+    "within_class_cosine",
+]
+"""What a table of an ablation or a sweep says of a run."""
+
+SMALL = InversionSettings(
+    epochs=6, steps_per_epoch=10, batch_size=32, learning_rate=1e-2, noise_size=8, width=8, accuracy_images=200
+)
+"""Enough to invert `bars_classifier`."""
 
 
 def bars(count: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -54,14 +73,5 @@ def bars_classifier() -> Classifier:
 
 @pytest.fixture
 def small_settings() -> InversionSettings:
-    """Enough to invert `bars_classifier`."""
-    return InversionSettings(
-        epochs=6,
-        steps_per_epoch=10,
-        batch_size=32,
-        learning_rate=1e-2,
-        noise_size=8,
-        width=8,
-        accuracy_images=200,
-        weights=LossWeights(cross_entropy=10, kl=0.1, cosine=1, orthogonality=1),
-    )
+    """Those, with weights by which images differ less."""
+    return replace(SMALL, weights=LossWeights(cross_entropy=10, kl=0.1, cosine=1, orthogonality=1))

@@ -23,18 +23,7 @@ from oodbench.inversion.diversity import diversity
 from oodbench.inversion.invert import generate, invert
 from oodbench.inversion.settings import InversionSettings
 from oodbench.progress import Reporter
-from tests.inversion.conftest import bars
-
-COLUMNS = [
-    "seed",
-    "epochs",
-    "max_inversion_accuracy",
-    "final_inversion_accuracy",
-    "epochs_to_0.8",
-    "feature_cosine",
-    "coverage",
-    "within_class_cosine",
-]
+from tests.inversion.conftest import COLUMNS, bars
 
 
 @pytest.fixture

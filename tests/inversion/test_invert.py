@@ -22,7 +22,7 @@ from oodbench.inversion.invert import (
 )
 from oodbench.inversion.settings import CONDITIONINGS, LOSSES, Conditioning, InversionSettings
 from oodbench.progress import Reporter
-from tests.inversion.conftest import bars
+from tests.inversion.conftest import SMALL, bars
 
 
 class Listening(Reporter):
@@ -35,16 +35,7 @@ class Listening(Reporter):
 
 @pytest.fixture(scope="module")
 def inverted(bars_classifier: Classifier) -> Inversion:
-    settings = InversionSettings(
-        epochs=8,
-        steps_per_epoch=10,
-        batch_size=32,
-        learning_rate=1e-2,
-        noise_size=8,
-        width=8,
-        accuracy_images=200,
-    )
-    return invert(bars_classifier, settings, "cpu", Reporter())
+    return invert(bars_classifier, SMALL.replaced(epochs=8), "cpu", Reporter())
 
 
 def state(module: nn.Module) -> list[torch.Tensor]:
