@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from oodbench.inversion.ablation import VARIANTS
+from oodbench.card import Card
+from oodbench.inversion.ablation import DOCUMENT_SETTINGS, VARIANTS
+from oodbench.report.table import leaderboard
+from tests.test_findings import script
 
 FOLDER = Path(__file__).parents[2] / "results/inversion"
 
@@ -18,4 +21,26 @@ def test_the_means_in_the_readme_are_those_of_the_ablation() -> None:
         table.groupby("variant", sort=False).agg(lambda runs: runs.mean(skipna=False)).drop(columns=["seed", "epochs"])
     )
     shown = means.reset_index().to_markdown(index=False, floatfmt=".3f")
+    assert shown in (FOLDER / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_means_in_the_readme_are_those_of_the_sweep() -> None:
+    table = pd.read_csv(FOLDER / "sweep.csv")
+    for parameter, values in DOCUMENT_SETTINGS.items():
+        assert set(values) <= set(table.loc[table["parameter"] == parameter, "value"].astype(float))
+    columns = ["max_inversion_accuracy", "epochs_to_0.8", "feature_cosine", "coverage", "within_class_cosine"]
+    runs = table.groupby(["parameter", "value"], sort=False)
+    assert runs["seed"].nunique().min() >= 3
+    shown = runs[columns].agg(lambda runs: runs.mean(skipna=False)).reset_index()
+    assert shown.to_markdown(index=False, floatfmt=".3f") in (FOLDER / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_garbage_table_is_that_of_the_cards() -> None:
+    garbage = script("results/inversion/garbage.py")
+    for name in ("mnist", "fashion-mnist"):
+        measured = leaderboard(Card.load(FOLDER / name / "card.json"))
+        pd.testing.assert_frame_equal(measured, pd.read_csv(FOLDER / name / "leaderboard.csv")[list(measured.columns)])
+    table = pd.read_csv(FOLDER / "garbage.csv")
+    pd.testing.assert_frame_equal(table, garbage.garbage_table())
+    shown = garbage.summary(table).to_markdown(index=False, disable_numparse=True)
     assert shown in (FOLDER / "README.md").read_text(encoding="utf-8")
