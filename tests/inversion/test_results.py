@@ -37,7 +37,7 @@ def test_the_means_in_the_readme_are_those_of_the_sweep() -> None:
 
 def test_the_garbage_table_is_that_of_the_cards() -> None:
     garbage = script("results/inversion/garbage.py")
-    for name in ("mnist", "fashion-mnist"):
+    for name in ("mnist", "fashion-mnist", "cifar10"):
         measured = leaderboard(Card.load(FOLDER / name / "card.json"))
         pd.testing.assert_frame_equal(measured, pd.read_csv(FOLDER / name / "leaderboard.csv")[list(measured.columns)])
     table = pd.read_csv(FOLDER / "garbage.csv")
