@@ -6,6 +6,7 @@ A run's report.csv is `oodbench report FOLDER --intervals --apart --format csv`.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -98,7 +99,7 @@ def layer_search() -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
-def _by_set(rows: pd.DataFrame, columns: tuple[str, ...], cell) -> pd.DataFrame:  # type: ignore[no-untyped-def]
+def _by_set(rows: pd.DataFrame, columns: tuple[str, ...], cell: Callable[[pd.DataFrame], str]) -> pd.DataFrame:
     table = []
     for kind, names in KINDS.items():
         for name in names:

@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-from types import ModuleType
-
 import numpy as np
 import pandas as pd
 import pytest
 
 from oodbench.card import Card
 from oodbench.report.table import leaderboard
-
-ROOT = Path(__file__).parents[1]
-
-
-def script(path: str) -> ModuleType:
-    """A script of the repository, as a module."""
-    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
+from tests.scripts import ROOT, script
 
 FINDINGS = script("results/findings.py")
 

@@ -9,7 +9,7 @@ import pandas as pd
 from oodbench.card import Card
 from oodbench.inversion.ablation import DOCUMENT_SETTINGS, VARIANTS
 from oodbench.report.table import leaderboard
-from tests.test_findings import script
+from tests.scripts import script
 
 FOLDER = Path(__file__).parents[2] / "results/inversion"
 
