@@ -18,9 +18,9 @@ from oodbench.classifier import Classifier
 from oodbench.data.imageset import ImageSet
 from oodbench.data.matching import ImageShape, match
 from oodbench.errors import OodbenchError
-from oodbench.files import atomic_write
 from oodbench.models.catalogue import MODELS, build
 from oodbench.models.checkpoint import save_checkpoint
+from oodbench.resume import read_resume, save_resume
 
 WARM_UP = 0.2
 """Share of the steps in which the learning rate rises."""
@@ -347,28 +347,16 @@ def _save_resume(
         "optimiser": optimiser.state_dict(),
         "objective": objective.state_dict(),
     }
-    with atomic_write(path) as temporary:
-        torch.save(state, temporary)
+    save_resume(path, state)
 
 
 def _resumed(
     path: Path | None, identity: str, module: nn.Module, optimiser: torch.optim.Optimizer, objective: nn.Module
 ) -> list[EpochReport]:
     """Bring module and optimiser to where an interrupted training stopped; the reports of the epochs done."""
-    if path is None or not path.exists():
+    state = read_resume(path, identity) if path else None
+    if state is None:
         return []
-    try:
-        state = torch.load(path, weights_only=True, map_location="cpu")
-    # What the reader stumbles on in a damaged file depends on the file's bytes.
-    except Exception as error:
-        raise OodbenchError(
-            f"{path}, which an interrupted training left, cannot be read; delete it to start afresh"
-        ) from error
-    if state["identity"] != identity:
-        raise OodbenchError(
-            f"{path} is of an interrupted training with other settings or images; "
-            f"delete it to start afresh, or save this training under another name"
-        )
     module.load_state_dict(state["module"])
     optimiser.load_state_dict(state["optimiser"])
     objective.load_state_dict(state["objective"])

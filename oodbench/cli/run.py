@@ -95,7 +95,7 @@ def _without_training(benchmark: Benchmark) -> Benchmark:
     hours on anything larger than digits."""
     from dataclasses import replace
 
-    from oodbench.cli.console import log
+    from oodbench.cli.console import ConsoleReporter
     from oodbench.plan import build_detectors, own_checkpoints
 
     detectors = build_detectors(benchmark)
@@ -105,10 +105,7 @@ def _without_training(benchmark: Benchmark) -> Benchmark:
     )
     for spec in benchmark.detectors:
         if spec not in kept:
-            log.print(
-                f"left out: {spec}, which would train a classifier; to run it, name it with --detector",
-                markup=False,
-                style="dim",
-                soft_wrap=True,
+            ConsoleReporter().say(
+                f"left out: {spec}, which would train a classifier; to run it, name it with --detector"
             )
     return replace(benchmark, detectors=kept)

@@ -30,6 +30,7 @@ from oodbench.recipes.calibration import calibrate
 from oodbench.recipes.holdout import NOISE_SEED, garbage_shares, hold_out, matched, mean_uncertainty
 from oodbench.recipes.realism import Realism
 from oodbench.recipes.rounds import GarbageSettings, RoundReport, best_round, round_file, rounds_folder
+from oodbench.resume import read_resume, save_resume
 from oodbench.training import (
     Pixels,
     accuracy,
@@ -240,25 +241,13 @@ class _Training:
             "inverted": self.inverted,
             "best_inversion": self.best_inversion,
         }
-        with atomic_write(self.resume_file) as temporary:
-            torch.save(state, temporary)
+        save_resume(self.resume_file, state)
 
     def resume(self, identity: str) -> list[RoundReport]:
         """Go to where an interrupted training stopped; the reports of the rounds done."""
-        if not self.resume_file.exists():
+        state = read_resume(self.resume_file, identity)
+        if state is None:
             return []
-        try:
-            state = torch.load(self.resume_file, weights_only=True, map_location="cpu")
-        # What the reader stumbles on in a damaged file depends on the file's bytes.
-        except Exception as error:
-            raise OodbenchError(
-                f"{self.resume_file}, which an interrupted training left, cannot be read; delete it to start afresh"
-            ) from error
-        if state["identity"] != identity:
-            raise OodbenchError(
-                f"{self.resume_file} is of an interrupted training with other settings or images; delete it to start "
-                f"afresh, or save this training under another name"
-            )
         self.classifier.module.load_state_dict(state["module"])
         self.inverted = state["inverted"]
         self.best_inversion = state["best_inversion"]
