@@ -1,10 +1,10 @@
-"""The regression check: planted drifts are caught and named, honest reruns pass, and a baseline survives its file."""
+"""The regression check: planted drifts are caught and named, and honest reruns pass."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,58 +17,22 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from oodbench import Benchmark, Machine, OodbenchError, Result, run
+from oodbench import Benchmark, Machine, Result
 from oodbench.check import (
     ACROSS_DEVICES,
     SAME_DEVICE,
     Comparison,
     compare,
     load_baseline,
-    load_run,
     rerun,
-    save_baseline,
 )
 from oodbench.detectors.logits import Energy
 from oodbench.detectors.odin import Odin
 from oodbench.detectors.oodl import OodL
 from oodbench.metrics import METRICS, evaluate
+from tests.stored_baseline import BASELINES, CHECKPOINT, CPU, OF_INVERSION, Stored, with_card
+from tests.stored_baseline import stored as stored
 from tests.threads import one_thread as one_thread
-
-BASELINES = Path(__file__).parents[1] / "results" / "baselines"
-CHECKPOINT = BASELINES / "digits-cnn8.safetensors"
-OF_INVERSION = BASELINES / "digits-cnn8-garbage.safetensors"
-CPU = Machine(device="cpu")
-
-
-@dataclass(frozen=True)
-class Stored:
-    """A baseline of a small run, with its checkpoint and one of its sets beside it."""
-
-    folder: Path
-    baseline: Result
-
-    @property
-    def path(self) -> Path:
-        return self.folder / "mine.npz"
-
-    def check(self, machine: Machine = CPU) -> Comparison:
-        """What a rerun differs in."""
-        return compare(self.baseline, rerun(self.baseline, self.folder, machine))
-
-
-@pytest.fixture(scope="module")
-def stored(tmp_path_factory: pytest.TempPathFactory) -> Stored:
-    folder = tmp_path_factory.mktemp("baseline")
-    shutil.copy(CHECKPOINT, folder / "mine.safetensors")
-    squares = np.random.default_rng(0).integers(0, 256, (40, 8, 8)).astype(np.uint8)
-    np.savez(folder / "squares.npz", images=squares)
-    benchmark = Benchmark(
-        models=("mine.safetensors",), ood=("set:structured", "npz:squares.npz"), limit=60, fit_limit=200
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        save_baseline(run(benchmark, machine=CPU), folder / "mine.npz")
-    return Stored(folder, load_baseline(folder / "mine.npz"))
 
 
 def drifted(comparison: Comparison) -> set[str]:
@@ -201,10 +165,6 @@ def test_a_changed_weight_is_caught_and_named(stored: Stored, tmp_path: Path) ->
     assert drifted(comparison) == {"smood", "odin", "maxlogit", "energy"}
 
 
-def with_card(result: Result, **changes: Any) -> Result:
-    return replace(result, card=replace(result.card, **changes))
-
-
 def with_scores(result: Result, key: tuple[str, str, str], scores: np.ndarray) -> Result:
     """The result that has these scores, with the metrics that belong to them."""
     changed = result.scores | {key: scores}
@@ -315,87 +275,3 @@ def test_other_versions_are_said_and_are_no_drift(stored: Stored) -> None:
     newer = with_card(stored.baseline, versions=stored.baseline.card.versions | {"torch": "99.0"})
     comparison = compare(stored.baseline, newer)
     assert not comparison.drifts and "→ 99.0" in str(comparison)
-
-
-def test_a_baseline_holds_every_bit_of_a_run(stored: Stored, tmp_path: Path) -> None:
-    stored.baseline.save(tmp_path / "run")
-    saved = load_run(tmp_path / "run")
-    for result in (stored.baseline, load_run(tmp_path / "run" / "card.json")):
-        assert result.card == saved.card and result.scores.keys() == saved.scores.keys()
-        for key, scores in saved.scores.items():
-            np.testing.assert_array_equal(scores, result.scores[key])
-
-
-def test_paths_are_kept_relative_to_the_baseline(
-    stored: Stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert stored.baseline.card.benchmark["models"] == ["mine.safetensors"]
-    assert stored.baseline.card.benchmark["ood"] == ["set:structured", "npz:squares.npz"]
-    (tmp_path / "a" / "b").mkdir(parents=True)
-    monkeypatch.chdir(stored.folder)
-    save_baseline(stored.baseline, tmp_path / "a" / "b" / "other.npz")
-    benchmark = load_baseline(tmp_path / "a" / "b" / "other.npz").card.benchmark
-    assert (tmp_path / "a" / "b" / benchmark["models"][0]).samefile(stored.folder / "mine.safetensors")
-    models = ["cnn8=mine.safetensors", "resnet20", str(CHECKPOINT.resolve())]
-    changed = stored.baseline.card.benchmark | {"models": models, "fit": "npz:squares.npz"}
-    named = with_card(stored.baseline, benchmark=changed)
-    save_baseline(named, stored.folder / "sub" / "named.npz")
-    benchmark = load_baseline(stored.folder / "sub" / "named.npz").card.benchmark
-    assert benchmark["models"] == ["cnn8=../mine.safetensors", "resnet20", str(CHECKPOINT.resolve())]
-    assert benchmark["fit"] == "npz:../squares.npz"
-
-
-def test_a_path_that_leads_nowhere_is_refused(stored: Stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(OodbenchError, match=r"mine\.safetensors, which is not there"):
-        save_baseline(stored.baseline, tmp_path / "new.npz")
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("models", [[], ["cnn8"], ["mine.safetensors", "cnn8"]])
-def test_a_classifier_that_would_be_trained_anew_is_refused(stored: Stored, models: list[str]) -> None:
-    benchmark = stored.baseline.card.benchmark | {"models": models}
-    trained = with_card(stored.baseline, benchmark=benchmark)
-    with pytest.raises(OodbenchError, match="names no checkpoint of the classifier"):
-        rerun(trained, stored.folder, CPU)
-
-
-def test_a_detectors_own_classifier_that_would_be_trained_anew_is_refused(stored: Stored) -> None:
-    benchmark = stored.baseline.card.benchmark | {"detectors": ["smood", "inversion"]}
-    with pytest.raises(OodbenchError, match="names no checkpoint of the classifier of inversion, so"):
-        rerun(with_card(stored.baseline, benchmark=benchmark), stored.folder, CPU)
-    alone = benchmark | {"models": [str(OF_INVERSION.resolve())]}
-    with pytest.raises(OodbenchError, match="names no checkpoint of the classifier, so"):
-        rerun(with_card(stored.baseline, benchmark=alone), stored.folder, CPU)
-
-
-def test_files_that_are_no_baseline_are_refused(stored: Stored, tmp_path: Path) -> None:
-    whole = stored.path.read_bytes()
-    (tmp_path / "half.npz").write_bytes(whole[: len(whole) // 2])
-    middle = len(whole) // 2
-    (tmp_path / "flipped.npz").write_bytes(whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1 :])
-    np.savez(tmp_path / "other.npz", images=np.zeros(3))
-    np.save(tmp_path / "array.npz.npy", np.zeros(3))
-    (tmp_path / "empty.npz").touch()
-    for name in ("half.npz", "flipped.npz", "other.npz", "array.npz.npy", "empty.npz"):
-        with pytest.raises(OodbenchError, match="is not a baseline"):
-            load_baseline(tmp_path / name)
-    with pytest.raises(OodbenchError, match="there is no baseline"):
-        load_baseline(tmp_path / "nowhere.npz")
-
-
-def test_another_format_is_refused(stored: Stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(stored.folder)
-    save_baseline(with_card(stored.baseline, format=99), tmp_path / "future.npz")
-    with pytest.raises(OodbenchError, match="format 99"):
-        load_baseline(tmp_path / "future.npz")
-
-
-def test_a_run_without_scores_is_refused(stored: Stored, tmp_path: Path) -> None:
-    stored.baseline.save(tmp_path)
-    (tmp_path / "scores.npz").write_bytes(b"PK")
-    with pytest.raises(OodbenchError, match="damaged"):
-        load_run(tmp_path)
-    (tmp_path / "scores.npz").unlink()
-    with pytest.raises(OodbenchError, match="the check compares scores"):
-        load_run(tmp_path / "card.json")
