@@ -223,15 +223,17 @@ def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, 
 def augmented(images: Tensor) -> Tensor:
     """Each image N×C×H×W shifted by up to 4 pixels, its margin mirrored, and flipped with probability ½.
 
-    Draws from torch's global generator of random numbers on the CPU.
+    Draws from torch's global generator of random numbers on the CPU, wherever the images are.
     """
     count, _, height, width = images.shape
     rows = _mirrored(torch.arange(height) + _shifts(count, height), height)
     columns = _mirrored(torch.arange(width) + _shifts(count, width), width)
     columns = torch.where(torch.rand(count, 1) < 0.5, columns.flip(1), columns)
+    rows, columns = (_sent(indices, images.device) for indices in (rows, columns))
     # One gather for crop and flip together, over images whose channels lie side by side.
     pixels = images.permute(0, 2, 3, 1)
-    moved = pixels[torch.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]]
+    each = torch.arange(count, device=images.device)
+    moved = pixels[each[:, None, None], rows[:, :, None], columns[:, None, :]]
     return moved.permute(0, 3, 1, 2)
 
 
@@ -275,14 +277,15 @@ def run_epoch(
     """One pass over the images in a new order, the epoch counted from 0 in the schedule; the mean loss."""
     classifier.module.train()
     batches = -(-len(data.labels) // settings.batch_size)
-    total = 0.0
+    losses, sizes = [], []
     # Batches of even size: a last one of few images would give BatchNorm a poor estimate.
     for number, chosen in enumerate(torch.randperm(len(data.labels)).tensor_split(batches)):
         factor = one_cycle((epoch * batches + number + 0.5) / (settings.epochs * batches))
         for group in optimiser.param_groups:
             group["lr"] = settings.learning_rate * factor
-        images = augmented(data.images[chosen]) if settings.augment else data.images[chosen]
-        labels = data.labels[chosen].to(classifier.device)
+        images, labels = (_sent(part[chosen], classifier.device) for part in (data.images, data.labels))
+        if settings.augment:
+            images = augmented(images)
         logits = classifier(to_unit(images, classifier.device))
         loss = objective(logits, labels)
         if settings.l1 > 0:
@@ -290,8 +293,15 @@ def run_epoch(
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        total += float(loss.detach()) * len(chosen)
-    return total / len(data.labels)
+        # Read at the end: reading each would make a GPU wait.
+        losses.append(loss.detach())
+        sizes.append(len(chosen))
+    return float(np.average(torch.stack(losses).tolist(), weights=sizes))
+
+
+def _sent(batch: Tensor, device: torch.device) -> Tensor:
+    # From pinned memory, a copy to a GPU does not wait for the work that is queued there.
+    return batch.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else batch.to(device)
 
 
 def in_memory(images: ImageSet, num_classes: int, image_shape: ImageShape) -> Pixels:

@@ -23,12 +23,13 @@ class Realism:
     to each other.
     """
 
-    def __init__(self, real: Tensor, held_out: Tensor) -> None:
+    def __init__(self, real: Tensor, held_out: Tensor, device: torch.device | str = "cpu") -> None:
         """
         Args:
             real, held_out: uint8 N×C×H×W, different ID images.
+            device: where images are compared.
         """
-        self.real = _standardised(real[:: -(-len(real) // REFERENCES)])
+        self.real = _standardised(real[:: -(-len(real) // REFERENCES)].to(device))
         self.threshold = float(self._nearest(held_out).quantile(1 - PASSING))
 
     def passes(self, images: Tensor) -> Tensor:
@@ -36,7 +37,8 @@ class Realism:
         return self._nearest(images) >= self.threshold
 
     def _nearest(self, images: Tensor) -> Tensor:
-        return torch.cat([(_standardised(chunk) @ self.real.T).amax(dim=1) for chunk in images.split(CHUNK)])
+        chunks = (_standardised(chunk.to(self.real.device)) for chunk in images.split(CHUNK))
+        return torch.cat([(chunk @ self.real.T).amax(dim=1) for chunk in chunks]).cpu()
 
 
 def _standardised(images: Tensor) -> Tensor:

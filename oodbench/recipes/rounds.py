@@ -25,7 +25,8 @@ class GarbageSettings:
     Attributes:
         training: of one round: `epochs` is how many a round has, the learning rate goes up and down in each, and
             the seed is that of the whole training.
-        inversion: of one round, each by a new generator. The seed is taken from `training`.
+        inversion: of one generator. The seed is taken from `training`.
+        generators: how many are trained in each round, from new, and share its inverted images.
         rounds: at most so many.
         patience: a training ends when so many rounds have brought no better one.
         noise, added, most: sizes, in multiples of the mean size of an ID class, of the Gaussian noise that the
@@ -39,6 +40,7 @@ class GarbageSettings:
 
     training: TrainingSettings = field(default_factory=lambda: TrainingSettings(epochs=1))
     inversion: InversionSettings = field(default_factory=lambda: InversionSettings(epochs=16, dropout=0.2))
+    generators: int = 1
     rounds: int = 8
     patience: int = 3
     noise: float = 1.0
@@ -49,7 +51,8 @@ class GarbageSettings:
     allowed: float = 0.002
 
     def __post_init__(self) -> None:
-        for name, least in (("rounds", 1), ("patience", 1), ("snapshots", 1), ("noise", 0), ("added", 0), ("most", 0)):
+        counts, sizes = ("generators", "rounds", "patience", "snapshots"), ("noise", "added", "most")
+        for name, least in [*((name, 1) for name in counts), *((name, 0) for name in sizes)]:
             if not least <= getattr(self, name) < math.inf:
                 raise OodbenchError(f"garbage training: {name} must be from {least} up, not {getattr(self, name)}")
         if not 0 <= self.allowed < 1:
