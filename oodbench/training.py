@@ -21,6 +21,7 @@ from oodbench.errors import OodbenchError
 from oodbench.models.catalogue import MODELS, build
 from oodbench.models.checkpoint import save_checkpoint
 from oodbench.resume import read_resume, save_resume
+from oodbench.transfer import sent
 
 WARM_UP = 0.2
 """Share of the steps in which the learning rate rises."""
@@ -229,7 +230,7 @@ def augmented(images: Tensor) -> Tensor:
     rows = _mirrored(torch.arange(height) + _shifts(count, height), height)
     columns = _mirrored(torch.arange(width) + _shifts(count, width), width)
     columns = torch.where(torch.rand(count, 1) < 0.5, columns.flip(1), columns)
-    rows, columns = (_sent(indices, images.device) for indices in (rows, columns))
+    rows, columns = (sent(indices, images.device) for indices in (rows, columns))
     # One gather for crop and flip together, over images whose channels lie side by side.
     pixels = images.permute(0, 2, 3, 1)
     each = torch.arange(count, device=images.device)
@@ -283,7 +284,7 @@ def run_epoch(
         factor = one_cycle((epoch * batches + number + 0.5) / (settings.epochs * batches))
         for group in optimiser.param_groups:
             group["lr"] = settings.learning_rate * factor
-        images, labels = (_sent(part[chosen], classifier.device) for part in (data.images, data.labels))
+        images, labels = (sent(part[chosen], classifier.device) for part in (data.images, data.labels))
         if settings.augment:
             images = augmented(images)
         logits = classifier(to_unit(images, classifier.device))
@@ -297,11 +298,6 @@ def run_epoch(
         losses.append(loss.detach())
         sizes.append(len(chosen))
     return float(np.average(torch.stack(losses).tolist(), weights=sizes))
-
-
-def _sent(batch: Tensor, device: torch.device) -> Tensor:
-    # From pinned memory, a copy to a GPU does not wait for the work that is queued there.
-    return batch.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else batch.to(device)
 
 
 def in_memory(images: ImageSet, num_classes: int, image_shape: ImageShape) -> Pixels:

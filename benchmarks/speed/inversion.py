@@ -20,7 +20,8 @@ from tabulate import tabulate
 
 from oodbench.classifier import Classifier
 from oodbench.inversion.conditioning import draw, seeded
-from oodbench.inversion.invert import invert, live_features, new_generator
+from oodbench.inversion.invert import invert, new_generator
+from oodbench.inversion.live import live_features
 from oodbench.inversion.settings import InversionSettings
 from oodbench.models.catalogue import build
 from oodbench.progress import Reporter
@@ -68,7 +69,7 @@ def timings(classifier: Classifier, device: torch.device, batch_size: int) -> tu
         def arithmetic() -> None:
             generator.train()
             generator.zero_grad()
-            passes(generator(conditions, noise))[0].mean().backward()
+            passes(generator(conditions, noise)).logits.mean().backward()
 
         @torch.no_grad()
         def forward() -> None:

@@ -13,7 +13,8 @@ from torch import Tensor
 from oodbench.classifier import Classifier
 from oodbench.errors import OodbenchError
 from oodbench.inversion.diversity import Diversity, diversity
-from oodbench.inversion.invert import CHUNK, Inversion, generate, invert, live_features
+from oodbench.inversion.invert import CHUNK, Inversion, generate, invert
+from oodbench.inversion.live import live_features
 from oodbench.inversion.settings import InversionSettings
 from oodbench.progress import Reporter
 
@@ -118,7 +119,7 @@ def sweep(
 def features_of(classifier: Classifier, images: Tensor) -> Tensor:
     """Penultimate features, N×D on the CPU, of images, float N×C×H×W in [0, 1]."""
     with live_features(classifier) as passes, torch.no_grad():
-        return torch.cat([passes(part.to(classifier.device))[1].cpu() for part in images.split(CHUNK)])
+        return torch.cat([passes(part.to(classifier.device)).features.cpu() for part in images.split(CHUNK)])
 
 
 def diversity_of(classifier: Classifier, inversion: Inversion, real_features: Tensor) -> Diversity:

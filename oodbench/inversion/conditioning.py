@@ -15,6 +15,7 @@ from torch import Tensor
 from oodbench.data.seeding import set_generator
 from oodbench.errors import OodbenchError
 from oodbench.inversion.settings import Conditioning, check_conditioning
+from oodbench.transfer import sent
 
 HAS_VECTOR = frozenset({"vector", "vector-matrix", "one-hot"})
 HAS_MATRIX = frozenset({"matrix", "vector-matrix"})
@@ -77,8 +78,8 @@ def draw(
         if targets is None:
             targets = torch.randint(num_classes, (count,), generator=random)
         vector = F.one_hot(targets, num_classes).float() if conditioning == "one-hot" else None
-    matrix = cross(targets, num_classes).to(device) if conditioning in HAS_MATRIX else None
-    return Conditions(targets.to(device), None if vector is None else vector.to(device), matrix)
+    matrix = sent(cross(targets, num_classes), device) if conditioning in HAS_MATRIX else None
+    return Conditions(sent(targets, device), None if vector is None else sent(vector, device), matrix)
 
 
 def with_largest_at(vectors: Tensor, targets: Tensor) -> Tensor:

@@ -11,24 +11,23 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from oodbench.classifier import Classifier
 from oodbench.errors import OodbenchError
 from oodbench.inversion import losses
 from oodbench.inversion.conditioning import Conditions, draw, seeded
 from oodbench.inversion.generator import Generator
+from oodbench.inversion.live import Passes, live_features
 from oodbench.inversion.settings import LOSSES, InversionSettings
 from oodbench.progress import Reporter
+from oodbench.transfer import sent
 
 CHUNK = 200
 """Images at a time where no gradient is needed; on a CPU 500 are slower, since their maps leave the caches."""
 
 MESSAGES = 20
 """How many lines, at most, a training says."""
-
-Passes = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""Images → (logits N×K, penultimate features N×D), both with their graph."""
 
 
 @dataclass(frozen=True)
@@ -135,39 +134,6 @@ def inversion_accuracy(generator: Generator, classifier: Classifier, count: int,
         return _accuracy(generator, classifier, count, seeded(seed, "accuracy"))
 
 
-@contextmanager
-def live_features(classifier: Classifier) -> Iterator[Passes]:
-    """A function images → (logits, penultimate features) through which gradients reach the images.
-
-    Inside, the classifier is in eval mode and its weights are frozen. `outputs.Capture` detaches its
-    features, since detectors only read them; here the losses on them must reach the generator.
-
-    Raises:
-        OodbenchError: the penultimate features are not known.
-    """
-    if classifier.head is None:
-        raise OodbenchError(
-            f"the penultimate features of {classifier.name} are not known, since its last step is not a "
-            f"linear layer; name its head: Classifier(module, head='...')"
-        )
-    taken: list[Tensor] = []
-
-    def take(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        taken.append(inputs[0])
-
-    def passes(images: Tensor) -> tuple[Tensor, Tensor]:
-        taken.clear()
-        logits = classifier(images)
-        return logits, taken.pop().flatten(1)
-
-    hook = classifier.module.get_submodule(classifier.head).register_forward_pre_hook(take)
-    try:
-        with classifier.inference():
-            yield passes
-    finally:
-        hook.remove()
-
-
 def _epoch(
     number: int,
     generator: Generator,
@@ -192,7 +158,7 @@ def _epoch(
     trained = time.perf_counter()
     with torch.no_grad():
         fresh = seeded(settings.seed, f"accuracy after epoch {number}")
-        accuracy = _accuracy(generator, lambda images: passes(images)[0], settings.accuracy_images, fresh)
+        accuracy = _accuracy(generator, lambda images: passes(images).logits, settings.accuracy_images, fresh)
     seconds = time.perf_counter() - start
     return Epoch(number, loss, terms, accuracy, seconds, 1 - (trained - start) / seconds)
 
@@ -207,12 +173,14 @@ def _step(
     """One step of the optimiser; returns the unweighted losses in the order of LOSSES, detached."""
     conditions, noise = _draw(generator, settings.batch_size, None, random)
     images = generator(conditions, noise)
-    logits, features = passes(images)
+    made = passes(images)
     terms = {
-        "cross_entropy": losses.cross_entropy(logits, conditions.targets, settings.label_smoothing),
-        "kl": losses.kl_divergence(logits, conditions.distribution(generator.num_classes)),
-        "cosine": losses.cosine(features),
-        "orthogonality": losses.orthogonality(features),
+        "cross_entropy": losses.cross_entropy(made.logits, conditions.targets, settings.label_smoothing),
+        "kl": losses.kl_divergence(made.logits, conditions.distribution(generator.num_classes)),
+        "cosine": losses.cosine(made.features),
+        "orthogonality": losses.orthogonality(made.features),
+        "statistics": made.statistics,
+        "image_cosine": losses.image_cosine(images),
         "total_variation": losses.total_variation(images),
         "l1": losses.l1(generator.parameters()),
     }
@@ -229,7 +197,7 @@ def _draw(
     generator: Generator, count: int, targets: Tensor | None, random: torch.Generator
 ) -> tuple[Conditions, Tensor]:
     conditions = draw(generator.conditioning, count, generator.num_classes, random, generator.device, targets)
-    return conditions, torch.randn(count, generator.noise_size, generator=random).to(generator.device)
+    return conditions, sent(torch.randn(count, generator.noise_size, generator=random), generator.device)
 
 
 @torch.no_grad()

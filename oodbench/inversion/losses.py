@@ -1,8 +1,8 @@
 """The losses of network inversion, each a pure function of what the classifier made of a generated batch.
 
-N images, K classes, D penultimate features. Source: METHODS section 1.2 after Suhail & Sethi (arXiv
-2407.18002) and Suhail et al. (arXiv 2411.17777); where public code differs, the formula holds, and a test
-plants the difference.
+N images, K classes, D penultimate features. Source, where no other is named: METHODS section 1.2 after Suhail &
+Sethi (arXiv 2407.18002) and Suhail et al. (arXiv 2411.17777); where public code differs, the formula holds, and a
+test plants the difference.
 """
 
 from __future__ import annotations
@@ -60,6 +60,36 @@ def orthogonality(features: Tensor) -> Tensor:
     count, width = unit.shape
     gram = unit.T @ unit if width < count else unit @ unit.T
     return (gram.square().sum() - 2 * gram.trace() + count) / count**2
+
+
+def image_cosine(images: Tensor) -> Tensor:
+    """`cosine` of the pixels themselves, each image's mean taken off: low where the images look different.
+
+    The cosine of the features alone does not see to that: one picture with traces of noise can drive them apart.
+
+    Args:
+        images: N×C×H×W, N ≥ 2; a flat image has cosine 0 with every other.
+    """
+    pixels = images.flatten(1)
+    return cosine(pixels - pixels.mean(dim=1, keepdim=True))
+
+
+def statistics(inputs: Tensor, mean: Tensor, variance: Tensor, epsilon: float) -> Tensor:
+    """How far a layer's inputs are from what a BatchNorm remembers of the images that the classifier was trained on.
+
+    The mean over channels of KL(N(μ, σ²) ‖ N(μ̂, σ̂²)) = ½ (σ²/σ̂² + (μ − μ̂)²/σ̂² − 1 − ln(σ²/σ̂²)): the idea of
+    Yin et al. (DeepInversion, arXiv 1912.08795, eq. 4), who take norms of the differences, which depend on the
+    scale of the layer.
+
+    Args:
+        inputs: N×C×…, of which μ and σ² are taken per channel.
+        mean, variance: C, the remembered μ̂ and σ̂².
+        epsilon: added to both variances.
+    """
+    others = [dimension for dimension in range(inputs.dim()) if dimension != 1]
+    spread, centre = torch.var_mean(inputs, others, correction=0)
+    ratio = (spread + epsilon) / (variance + epsilon)
+    return (ratio + (centre - mean).square() / (variance + epsilon) - 1 - ratio.log()).mean() / 2
 
 
 def total_variation(images: Tensor) -> Tensor:

@@ -75,13 +75,12 @@ def save_curves(inversion: Inversion, path: Path) -> None:
     above, below = figure.subplots(2, sharex=True)
     above.plot(curves["epoch"], curves["inversion_accuracy"], color=COLOURS[0], marker="o", markersize=3)
     _accuracy_axis(above)
-    weights = {name: getattr(inversion.settings.weights, name) for name in LOSSES}
+    weights = [(name, getattr(inversion.settings.weights, name)) for name in LOSSES]
     below.plot(curves["epoch"], curves["loss"], label="sum", color="black", linewidth=2)
-    for number, (name, weight) in enumerate(weights.items()):
-        if weight:
-            label = f"{weight:g} × {_words(name)}"
-            style: dict[str, Any] = {"color": COLOURS[number], "linestyle": STYLES[number]}
-            below.plot(curves["epoch"], weight * curves[name], label=label, **style)
+    for number, (name, weight) in enumerate((name, weight) for name, weight in weights if weight):
+        label = f"{weight:g} × {_words(name)}"
+        style: dict[str, Any] = {"color": COLOURS[number % 7], "linestyle": STYLES[number % 7]}
+        below.plot(curves["epoch"], weight * curves[name], label=label, **style)
     below.set_ylabel("loss")
     below.set_xlabel("epoch")
     figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)

@@ -35,6 +35,8 @@ class LossWeights:
     kl: float = 0.1
     cosine: float = 20.0
     orthogonality: float = 20.0
+    statistics: float = 0.0
+    image_cosine: float = 0.0
     total_variation: float = 0.0
     l1: float = 0.0
 

@@ -186,35 +186,30 @@ class _Training:
                 )
 
     def _invert(self, number: int) -> tuple[Tensor, float, int]:
-        """Images of what the network is inverted to, the mean inversion accuracy, and how many generators collapsed."""
-        images, accuracies, anew = [], [], 0
-        for which in range(self.settings.generators):
-            wanted = (self.added + which) // self.settings.generators
-            made, reached = self._train_generator(wanted, self._seed(number, which, 0))
-            if reached < COLLAPSED * self.best_inversion:
-                made, reached = self._train_generator(wanted, self._seed(number, which, 1))
-                anew += 1
-            images.append(made)
-            accuracies.append(reached)
-        self.best_inversion = max(self.best_inversion, *accuracies)
-        return torch.cat(images), sum(accuracies) / len(accuracies), anew
+        """Images of what the network is inverted to, the inversion accuracy, and how many generators collapsed."""
+        images, reached = self._train_generator(self._seed(number, 0))
+        collapsed = reached < COLLAPSED * self.best_inversion
+        if collapsed:
+            images, reached = self._train_generator(self._seed(number, 1))
+        self.best_inversion = max(self.best_inversion, reached)
+        return images, reached, int(collapsed)
 
-    def _train_generator(self, wanted: int, seed: int) -> tuple[Tensor, float]:
+    def _train_generator(self, seed: int) -> tuple[Tensor, float]:
         settings = self.settings.inversion.replaced(seed=seed)
-        snapshots = min(self.settings.snapshots, wanted, settings.epochs)
+        snapshots = min(self.settings.snapshots, self.added, settings.epochs)
         images: list[Tensor] = []
 
         def take(epoch: Epoch, generator: Generator) -> None:
             if len(images) < epoch.epoch * snapshots // settings.epochs:
-                share = (wanted + len(images)) // snapshots
+                share = (self.added + len(images)) // snapshots
                 images.append(generate(generator, share, seed + len(images)).images.mul(255).round().byte().cpu())
 
         inversion = invert(self.classifier, settings, self.device, Reporter(), after_epoch=take)
         self.generator = inversion.generator
         return torch.cat(images), inversion.history[-1].inversion_accuracy
 
-    def _seed(self, number: int, which: int, attempt: int) -> int:
-        return self.settings.training.seed * 1_000_003 + 2 * (number * self.settings.generators + which) + attempt
+    def _seed(self, number: int, attempt: int) -> int:
+        return self.settings.training.seed * 1_000_003 + 2 * number + attempt
 
     def record(self, reports: Sequence[RoundReport]) -> dict[str, Any]:
         """How the network was trained; `accuracy` is that on the held-out ID images."""

@@ -17,12 +17,11 @@ from oodbench.inversion.invert import (
     generate,
     inversion_accuracy,
     invert,
-    live_features,
     new_generator,
 )
 from oodbench.inversion.settings import CONDITIONINGS, LOSSES, Conditioning, InversionSettings
 from oodbench.progress import Reporter
-from tests.inversion.conftest import SMALL, bars
+from tests.inversion.conftest import SMALL
 
 
 class Listening(Reporter):
@@ -165,16 +164,6 @@ def test_a_classifier_without_known_features_is_refused(small_settings: Inversio
     module = nn.Sequential(nn.Flatten(), nn.Linear(64, 3), nn.Softplus())
     with pytest.raises(OodbenchError, match="name its head"):
         invert(Classifier(module, num_classes=3, image_shape=(1, 8, 8)), small_settings, "cpu", Reporter())
-
-
-def test_live_features_are_the_heads_input_and_carry_gradients(bars_classifier: Classifier) -> None:
-    images = bars(5, 0)[0].requires_grad_()
-    with live_features(bars_classifier) as passes:
-        logits, features = passes(images)
-    head = bars_classifier.module[8]
-    torch.testing.assert_close(head(features), logits)
-    (gradient,) = torch.autograd.grad(features.sum(), images)
-    assert gradient.any()
 
 
 def test_accuracy_is_the_share_of_right_classes_with_dropout_off(bars_classifier: Classifier) -> None:

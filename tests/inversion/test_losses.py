@@ -174,6 +174,38 @@ def test_total_variation_by_hand() -> None:
     assert losses.total_variation(torch.cat([image, image])) == losses.total_variation(image)
 
 
+def test_image_cosine_by_hand() -> None:
+    ramp = torch.tensor([[[[0.0, 1.0], [2.0, 3.0]]]])
+    assert losses.image_cosine(torch.cat([ramp, 2 * ramp + 5])).item() == pytest.approx(1)
+    assert losses.image_cosine(torch.cat([ramp, -ramp])).item() == pytest.approx(-1)
+    across = torch.tensor([[[[0.0, 0.0], [1.0, 1.0]]], [[[0.0, 1.0], [0.0, 1.0]]]])
+    assert losses.image_cosine(across).item() == pytest.approx(0, abs=1e-7)
+    assert losses.image_cosine(torch.cat([ramp, torch.full_like(ramp, 0.3)])).item() == 0
+
+
+@given(seed=seeds)
+def test_statistics_are_the_divergence_of_normal_distributions(seed: int) -> None:
+    inputs, epsilon = random(seed, 7, 3, 4, 5), 1e-3
+    mean, variance = random(seed + 1, 3), random(seed + 2, 3).square() + 0.1
+    by_channel = inputs.transpose(0, 1).flatten(1)
+    here = torch.distributions.Normal(by_channel.mean(1), (by_channel.var(1, correction=0) + epsilon).sqrt())
+    there = torch.distributions.Normal(mean, (variance + epsilon).sqrt())
+    expected = torch.distributions.kl_divergence(here, there).mean()
+    torch.testing.assert_close(losses.statistics(inputs, mean, variance, epsilon), expected)
+
+
+@given(seed=seeds, scale=st.floats(0.01, 100))
+def test_statistics_are_zero_at_what_is_remembered_and_do_not_depend_on_scale(seed: int, scale: float) -> None:
+    inputs = random(seed, 50, 3)
+    mean, variance = inputs.mean(0), inputs.var(0, correction=0)
+    assert losses.statistics(inputs, mean, variance, 0.0).item() == pytest.approx(0, abs=1e-12)
+    other = random(seed + 1, 50, 3)
+    torch.testing.assert_close(
+        losses.statistics(scale * other, scale * mean, scale**2 * variance, 0.0),
+        losses.statistics(other, mean, variance, 0.0),
+    )
+
+
 def test_l1_by_hand() -> None:
     parameters = [torch.tensor([[1.0, -2.0]], requires_grad=True), torch.tensor(-0.5, requires_grad=True)]
     value = losses.l1(parameters)

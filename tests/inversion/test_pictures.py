@@ -53,7 +53,7 @@ def test_the_grid_shows_each_class_in_its_row(tmp_path: Path) -> None:
 
 
 def test_curves_are_written_as_figure_and_table(tmp_path: Path) -> None:
-    terms = dict(zip(LOSSES, (0.5, 2.0, -0.1, 0.3, 0.2, 900.0), strict=True))
+    terms = dict(zip(LOSSES, (0.5, 2.0, -0.1, 0.3, 0.4, 0.9, 0.2, 900.0), strict=True))
     history = tuple(Epoch(n, 3.0 / n, terms, 1 - 0.5 / n, 1.0, 0.1) for n in (1, 2, 3))
     inversion = Inversion(Generator(3, (1, 8, 8)), InversionSettings(), history)
     path = tmp_path / "folder" / "curves.png"
