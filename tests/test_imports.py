@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "oodbench"
 LAYERS = (
     {"errors"},
     {"files", "progress", "perturbation", "benchmark"},
-    {"classifier", "metrics", "resume"},
+    {"classifier", "metrics", "resume", "transfer"},
     {"capture", "statistics", "card", "data"},
     {"outputs"},
     {"detectors", "models", "inversion"},

@@ -92,12 +92,12 @@ def test_the_classifier_and_the_random_state_are_left_as_they_were(
         module.requires_grad_(True)
 
 
-def test_the_features_losses_reach_the_generator(
+def test_the_losses_on_features_and_images_reach_the_generator(
     bars_classifier: Classifier, small_settings: InversionSettings
 ) -> None:
     """Planted fault: with features detached, as in `outputs.Capture`, nothing would be learned here."""
     alone = dict.fromkeys(LOSSES, 0.0)
-    for name in ("cosine", "orthogonality"):
+    for name in ("cosine", "orthogonality", "statistics", "image_cosine", "total_variation"):
         history = invert(bars_classifier, small_settings.replaced(**(alone | {name: 1.0})), "cpu", Reporter()).history
         assert history[-1].terms[name] < 0.8 * history[0].terms[name]
 
