@@ -68,6 +68,7 @@ def test_a_folder_that_is_not_whole_is_refused(damage: str, server: Server, offe
         (archive_of({"round/a": CONTENT})[:20_000], "cannot be unpacked"),
         (b"no archive at all", "cannot be unpacked"),
     ],
+    ids=["a path outside", "another folder", "half of it", "no archive"],
 )
 def test_a_bad_archive_leaves_nothing_unpacked(
     packed: bytes, reason: str, server: Server, offer: Offer, tmp_path: Path
