@@ -27,8 +27,8 @@ from oodbench.models.catalogue import build
 from oodbench.progress import Reporter
 
 NETWORKS = (("cnn8", (1, 8, 8)), ("cnn28", (1, 28, 28)), ("cnn32", (3, 32, 32)))
-STEPS = 5
-REPEATS = 3
+STEPS = 10
+REPEATS = 5
 
 
 def main() -> None:

@@ -35,6 +35,7 @@ class Epoch:
     """What one epoch came to: the mean of each unweighted loss over its steps, and how well it inverts now.
 
     Attributes:
+        terms: by name; statistics are 0 where their weight is.
         inversion_accuracy: share of fresh images, dropout off, that the classifier gives their target class.
         seconds: the whole epoch; measuring_share: the part of it that measuring the accuracy took.
     """
@@ -92,7 +93,8 @@ def invert(
     """
     device = torch.device(device)
     classifier.to(device)
-    with _seeded_globally(settings.seed, device), live_features(classifier) as passes:
+    live = live_features(classifier, statistics=settings.weights.statistics > 0)
+    with _seeded_globally(settings.seed, device), live as passes:
         if generator is None:
             generator = new_generator(classifier, settings)
         _check_fit(generator, classifier, settings)

@@ -22,7 +22,7 @@ class Live(NamedTuple):
         logits: N×K.
         features: N×D, penultimate.
         statistics: the loss of that name, the mean over the layers with a BatchNorm that remembers statistics; 0
-            where there is none, and where no gradients are asked for.
+            where there is none, where no gradients are asked for, and where they are not wanted.
     """
 
     logits: Tensor
@@ -34,11 +34,14 @@ Passes = Callable[[Tensor], Live]
 
 
 @contextmanager
-def live_features(classifier: Classifier) -> Iterator[Passes]:
+def live_features(classifier: Classifier, statistics: bool = False) -> Iterator[Passes]:
     """A function of images, through which gradients reach them.
 
     Inside, the classifier is in eval mode and its weights are frozen. `outputs.Capture` detaches its
     features, since detectors only read them; here the losses on them must reach the generator.
+
+    Args:
+        statistics: whether they are wanted: they take about a tenth of a step.
 
     Raises:
         OodbenchError: the penultimate features are not known.
@@ -49,7 +52,7 @@ def live_features(classifier: Classifier) -> Iterator[Passes]:
             f"linear layer; name its head: Classifier(module, head='...')"
         )
     features: list[Tensor] = []
-    statistics: list[Tensor] = []
+    compared: list[Tensor] = []
 
     def take(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         features.append(inputs[0])
@@ -57,20 +60,20 @@ def live_features(classifier: Classifier) -> Iterator[Passes]:
     def compare(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         assert isinstance(norm, _BatchNorm) and norm.running_mean is not None and norm.running_var is not None
         if torch.is_grad_enabled():
-            statistics.append(losses.statistics(inputs[0], norm.running_mean, norm.running_var, norm.eps))
+            compared.append(losses.statistics(inputs[0], norm.running_mean, norm.running_var, norm.eps))
 
     def passes(images: Tensor) -> Live:
         features.clear()
-        statistics.clear()
+        compared.clear()
         logits = classifier(images)
-        compared = torch.stack(statistics).mean() if statistics else torch.zeros((), device=images.device)
-        return Live(logits, features.pop().flatten(1), compared)
+        mean = torch.stack(compared).mean() if compared else torch.zeros((), device=images.device)
+        return Live(logits, features.pop().flatten(1), mean)
 
     with ExitStack() as stack:
         hook = classifier.module.get_submodule(classifier.head).register_forward_pre_hook(take)
         stack.callback(hook.remove)
         for module in classifier.module.modules():
-            if isinstance(module, _BatchNorm) and module.running_mean is not None:
+            if statistics and isinstance(module, _BatchNorm) and module.running_mean is not None:
                 stack.callback(module.register_forward_pre_hook(compare).remove)
         stack.enter_context(classifier.inference())
         yield passes

@@ -44,7 +44,7 @@ def normalised_twice() -> Classifier:
 def test_statistics_are_the_mean_over_the_layers_that_remember_some() -> None:
     classifier = normalised_twice()
     images = torch.rand(6, 1, 8, 8).requires_grad_()
-    with live_features(classifier) as passes:
+    with live_features(classifier, statistics=True) as passes:
         made = passes(images)
         inputs: list[Tensor] = []
         norms = [classifier.module[1], classifier.module[6]]
@@ -61,18 +61,20 @@ def test_statistics_are_the_mean_over_the_layers_that_remember_some() -> None:
     assert gradient.abs().sum() > 0
 
 
-def test_statistics_are_zero_where_none_are_remembered_or_no_gradient_is_asked_for() -> None:
+def test_statistics_are_zero_where_none_are_remembered_no_gradient_is_asked_for_or_they_are_not_wanted() -> None:
     plain = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 2))
-    with live_features(Classifier(plain, num_classes=2, image_shape=(1, 8, 8))) as passes:
+    with live_features(Classifier(plain, num_classes=2, image_shape=(1, 8, 8)), statistics=True) as passes:
         assert passes(torch.rand(6, 1, 8, 8)).statistics == 0
-    with live_features(normalised_twice()) as passes, torch.no_grad():
+    with live_features(normalised_twice(), statistics=True) as passes, torch.no_grad():
+        assert passes(torch.rand(6, 1, 8, 8)).statistics == 0
+    with live_features(normalised_twice()) as passes:
         assert passes(torch.rand(6, 1, 8, 8)).statistics == 0
 
 
 def test_nothing_is_left_on_the_classifier() -> None:
     classifier = normalised_twice()
     classifier.module.train()
-    with live_features(classifier) as passes:
+    with live_features(classifier, statistics=True) as passes:
         assert not classifier.module.training
         passes(torch.rand(6, 1, 8, 8))
     assert classifier.module.training
