@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def sent(tensor: Tensor, device: torch.device | str) -> Tensor:
-    """A tensor from the CPU on a device, in pinned memory before, from where a copy waits for no work on a GPU."""
+    """A tensor on a device; to a GPU by way of pinned memory, so that the copy does not wait for the work there."""
     if torch.device(device).type == "cuda" and tensor.device.type == "cpu":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)

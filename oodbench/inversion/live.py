@@ -41,7 +41,7 @@ def live_features(classifier: Classifier, statistics: bool = False) -> Iterator[
     features, since detectors only read them; here the losses on them must reach the generator.
 
     Args:
-        statistics: whether they are wanted: they take about a tenth of a step.
+        statistics: whether they are wanted; they cost every pass with gradients some time.
 
     Raises:
         OodbenchError: the penultimate features are not known.

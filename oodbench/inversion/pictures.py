@@ -75,12 +75,11 @@ def save_curves(inversion: Inversion, path: Path) -> None:
     above, below = figure.subplots(2, sharex=True)
     above.plot(curves["epoch"], curves["inversion_accuracy"], color=COLOURS[0], marker="o", markersize=3)
     _accuracy_axis(above)
-    weights = [(name, getattr(inversion.settings.weights, name)) for name in LOSSES]
+    weighted = [name for name in LOSSES if inversion.settings.value(name)]
     below.plot(curves["epoch"], curves["loss"], label="sum", color="black", linewidth=2)
-    for number, (name, weight) in enumerate((name, weight) for name, weight in weights if weight):
-        label = f"{weight:g} × {_words(name)}"
-        style: dict[str, Any] = {"color": COLOURS[number % 7], "linestyle": STYLES[number % 7]}
-        below.plot(curves["epoch"], weight * curves[name], label=label, **style)
+    for number, name in enumerate(weighted):
+        weight = inversion.settings.value(name)
+        below.plot(curves["epoch"], weight * curves[name], label=f"{weight:g} × {_words(name)}", **_style(number))
     below.set_ylabel("loss")
     below.set_xlabel("epoch")
     figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
@@ -99,7 +98,7 @@ def save_ablation(curves: pd.DataFrame, path: Path) -> None:
     axes = figure.subplots()
     for number, (variant, runs) in enumerate(curves.groupby("variant", sort=False)):
         over_seeds = runs.groupby("epoch")["inversion_accuracy"].agg(["mean", "min", "max"])
-        style: dict[str, Any] = {"color": COLOURS[number % 7], "linestyle": STYLES[number % 7]}
+        style = _style(number)
         axes.plot(over_seeds.index, over_seeds["mean"], label=_words(str(variant)), linewidth=2, **style)
         axes.fill_between(
             over_seeds.index,
@@ -170,6 +169,10 @@ def _figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def _style(number: int) -> dict[str, Any]:
+    return {"color": COLOURS[number % len(COLOURS)], "linestyle": STYLES[number % len(STYLES)]}
 
 
 def _accuracy_axis(axes: Axes) -> None:

@@ -69,7 +69,7 @@ class GarbageSettings:
 def default_garbage_settings(id_name: str, architecture: str) -> GarbageSettings:
     """The settings for an architecture on an ID set, where the user gives none."""
     training = default_settings(id_name, architecture)
-    # Natural images, which are those that are augmented, take longer to learn.
+    # Sets that are augmented, CIFAR, take longer to learn.
     training = replace(training, epochs=3 if training.augment else 1, learning_rate=training.learning_rate / 2)
     if id_name == "digits":
         # So few images that a network has hardly learned after one epoch; and on 8×8 pixels what INVERSION adds has

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 from torch import Tensor, nn
 
 from oodbench.classifier import Classifier
-from oodbench.errors import OodbenchError
 from oodbench.inversion import losses
 from oodbench.inversion.live import live_features
 from tests.inversion.conftest import bars
@@ -79,10 +77,3 @@ def test_nothing_is_left_on_the_classifier() -> None:
         passes(torch.rand(6, 1, 8, 8))
     assert classifier.module.training
     assert not any(module._forward_pre_hooks for module in classifier.module.modules())
-
-
-def test_a_classifier_without_known_features_is_refused() -> None:
-    module = nn.Sequential(nn.Flatten(), nn.Linear(64, 3), nn.Softplus())
-    classifier = Classifier(module, num_classes=3, image_shape=(1, 8, 8))
-    with pytest.raises(OodbenchError, match="name its head"), live_features(classifier):
-        pass
