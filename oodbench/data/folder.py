@@ -13,11 +13,15 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image, ImageFile
 
+from oodbench.data.identity import Facts, file_facts, identity_of
 from oodbench.data.imageset import Images, ImageSet, stacked
 from oodbench.errors import OodbenchError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 """Files that count as images, the list of torchvision's ImageFolder."""
+
+DECODED_BY = (("oodbench.data.folder",), ("pillow",))
+"""The modules and packages that decide which pixels an image file has."""
 
 _HIDDEN = (".", "__MACOSX")
 
@@ -51,12 +55,19 @@ class FolderSource:
     def read(self, indices: Sequence[int]) -> Images:
         return stacked([decoded(path, str(path)) for path in (self.folder / self.files[i] for i in indices)])
 
+    def identity(self, indices: Sequence[int]) -> str | None:
+        try:
+            return identity_of([file_facts(self.folder / self.files[i]) for i in indices], *DECODED_BY)
+        except OSError:
+            return None
+
 
 @dataclass(frozen=True)
 class ArchiveSource:
-    """Image files of an archive, held packed as they are."""
+    """Image files of an archive, held packed as they are; `facts` of it are from before it was read."""
 
     archive: Path
+    facts: Facts
     files: tuple[PurePosixPath, ...]
     contents: tuple[bytes, ...]
 
@@ -65,6 +76,9 @@ class ArchiveSource:
 
     def read(self, indices: Sequence[int]) -> Images:
         return stacked([decoded(BytesIO(self.contents[i]), f"{self.archive}: {self.files[i]}") for i in indices])
+
+    def identity(self, indices: Sequence[int]) -> str | None:
+        return identity_of((self.facts, [str(self.files[i]) for i in indices]), *DECODED_BY)
 
 
 def read_folder(name: str, folder: Path) -> ImageSet:
@@ -100,6 +114,7 @@ def read_archive(name: str, archive: Path) -> ImageSet:
     """
     contents: dict[PurePosixPath, bytes] = {}
     try:
+        facts = file_facts(archive)
         with tarfile.open(archive) as opened:
             for member in opened:
                 file = opened.extractfile(member) if _images([PurePosixPath(member.name)]) else None
@@ -114,7 +129,7 @@ def read_archive(name: str, archive: Path) -> ImageSet:
     if not files:
         raise OodbenchError(f"archive {archive} has no images ({', '.join(SUFFIXES)})")
     notes = _header_notes((BytesIO(contents[file]), f"{archive}: {file}") for file in files)
-    source = ArchiveSource(archive, files, tuple(contents[file] for file in files))
+    source = ArchiveSource(archive, facts, files, tuple(contents[file] for file in files))
     return ImageSet(name, source, str(archive), notes=tuple(notes))
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
+from threading import Lock
+from types import FunctionType
 from typing import Protocol
 
 import numpy as np
 
+from oodbench.data.hashes import Hashes, Hashing, read_hashes, write_hashes
+from oodbench.data.identity import Facts, identity_of
 from oodbench.data.seeding import set_generator
 from oodbench.errors import OodbenchError
 
@@ -30,6 +34,13 @@ class Source(Protocol):
         """The images of these indices, in this order."""
         ...
 
+    def identity(self, indices: Sequence[int]) -> str | None:
+        """What changes whenever the pixels of these images could have changed, found without reading a pixel.
+
+        None where nothing does, or where a file is gone (to read it says so).
+        """
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class ArraySource:
@@ -43,12 +54,61 @@ class ArraySource:
     def read(self, indices: Sequence[int]) -> Images:
         return self.images[np.asarray(indices, dtype=np.int64)]
 
+    def identity(self, indices: Sequence[int]) -> None:
+        return None
+
+
+_LOADING = Lock()
+"""Held while a file is loaded, so that threads which read one set do not each load it."""
+
+
+@dataclass(frozen=True, eq=False)
+class FileSource:
+    """Images of files that are read as a whole, at the first read.
+
+    Attributes:
+        load: gives them all, uint8 N×H×W or N×H×W×3; must be picklable.
+        count: N.
+        facts: of the files that decide what `load` gives.
+        module: whose code does.
+    """
+
+    load: Callable[[], np.ndarray]
+    count: int
+    facts: tuple[Facts, ...]
+    module: str
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getstate__(self) -> dict[str, object]:
+        # Read anew by whoever gets it, not sent along.
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @cached_property
+    def images(self) -> np.ndarray:
+        """All images."""
+        return self.load()
+
+    def read(self, indices: Sequence[int]) -> Images:
+        with _LOADING:
+            images = self.images
+        return images[np.asarray(indices, dtype=np.int64)]
+
+    def identity(self, indices: Sequence[int]) -> str | None:
+        return identity_of((self.facts, list(indices)), [self.module])
+
+
+GENERATORS = tuple(f"oodbench.data.{name}" for name in ("seeding", "noise", "structured", "photos", "matching"))
+"""Modules whose code makes images, and the packages that they make them with."""
+GENERATED_WITH = ("numpy", "scipy", "scikit-learn", "torch")
+
 
 @dataclass(frozen=True)
 class GeneratedSource:
     """Images made when they are read; image i is `make(i)`, uint8 H×W or H×W×3, and depends on i alone.
 
-    `make` must be picklable: a small frozen dataclass with `__call__`, since workers may be spawned.
+    `make` must be picklable: a small frozen dataclass with `__call__`.
     """
 
     make: Callable[[int], np.ndarray]
@@ -59,6 +119,28 @@ class GeneratedSource:
 
     def read(self, indices: Sequence[int]) -> Images:
         return np.stack([self.make(int(index)) for index in indices])
+
+    def identity(self, indices: Sequence[int]) -> str | None:
+        if not is_dataclass(self.make):
+            return None
+        values = [(field.name, getattr(self.make, field.name)) for field in fields(self.make)]
+        told = [(name, _told(value)) for name, value in values]
+        if any(text is None for _, text in told):
+            return None
+        modules = {value.__module__ for _, value in values if isinstance(value, FunctionType)}
+        modules.add(type(self.make).__module__)
+        facts = (type(self.make).__qualname__, told, [int(index) for index in indices])
+        return identity_of(facts, (*GENERATORS, *sorted(modules)), GENERATED_WITH)
+
+
+def _told(value: object) -> str | None:
+    """A setting in full, the same in every process; None where its repr does not tell it (an array, a lambda)."""
+    if isinstance(value, FunctionType):
+        return None if "<" in value.__qualname__ else f"{value.__module__}.{value.__qualname__}"
+    if isinstance(value, tuple):
+        parts = [_told(one) for one in value]
+        return None if None in parts else repr(parts)
+    return repr(value) if isinstance(value, str | int | float | None) else None
 
 
 def stacked(images: list[np.ndarray]) -> Images:
@@ -87,6 +169,7 @@ class ImageSet:
     group: str = ""
     notes: tuple[str, ...] = ()
     indices: np.ndarray | None = None
+    _hashes: list[Hashes] = field(default_factory=list, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if len(self) == 0:
@@ -101,13 +184,21 @@ class ImageSet:
 
     def read(self, start: int, stop: int) -> Images:
         """The images start … stop−1, as they are stored."""
+        # Found before any pixel is read: a file that changes meanwhile is not taken for the one that was read.
+        _ = self.identity
         chosen = range(start, min(stop, len(self)))
         return self.source.read(chosen if self.indices is None else self.indices[chosen.start : chosen.stop].tolist())
 
     def chunks(self) -> Iterator[Images]:
-        """All images in order, some at a time."""
+        """All images in order, some at a time; a walk to the end leaves the set's hashes."""
+        hashing = Hashing(len(self)) if self._known_hashes() is None else None
         for start in range(0, len(self), CHUNK):
-            yield self.read(start, start + CHUNK)
+            images = self.read(start, start + CHUNK)
+            if hashing is not None:
+                hashing.update(images)
+            yield images
+        if hashing is not None:
+            self.remember(hashing.finished())
 
     def subset(self, kept: np.ndarray, note: str) -> ImageSet:
         """The images of these indices, in this order; `note` says to the user why."""
@@ -129,18 +220,46 @@ class ImageSet:
         kept = set_generator(seed, f"draw {self.name}").choice(len(self), size=count, replace=False)
         return self.subset(np.sort(kept), f"{count} of {len(self)} images, drawn with seed {seed}")
 
+    @cached_property
+    def identity(self) -> str | None:
+        """What changes whenever these pixels could have changed, found without reading one; None: nothing does."""
+        return self.source.identity(range(len(self.source)) if self.indices is None else self.indices.tolist())
+
+    @property
+    def hashes(self) -> Hashes:
+        """The hashes of the set: those known, else those of one walk through it."""
+        known = self._known_hashes()
+        if known is None:
+            for _ in self.chunks():
+                pass
+            known = self._hashes[0]
+        return known
+
+    def remember(self, hashes: Hashes) -> None:
+        """The hashes of this set, from whoever read all its images; kept on disk too where it has an identity."""
+        self._hashes[:] = [hashes]
+        if self.identity is not None:
+            write_hashes(self.identity, hashes)
+
+    def _known_hashes(self) -> Hashes | None:
+        """From whoever read the images in this process, or in another before."""
+        if not self._hashes and self.identity is not None:
+            kept = read_hashes(self.identity)
+            self._hashes[:] = [kept] if kept is not None else []
+        return self._hashes[0] if self._hashes else None
+
     @property
     def content_hash(self) -> str:
         """SHA-256 over the count and each image's shape and uint8 pixels, in order, before any matching.
 
         It does not depend on the form in which images are kept: a folder and an npz of the same pixels agree.
         """
-        return self._hashes[0]
+        return self.hashes.content_hash
 
     @property
     def image_hashes(self) -> tuple[bytes, ...]:
         """SHA-256 of each image's shape and pixels, in order."""
-        return self._hashes[1]
+        return tuple(map(bytes, self.hashes.image_hashes))
 
     @cached_property
     def labels_hash(self) -> str | None:
@@ -149,15 +268,17 @@ class ImageSet:
             return None
         return hashlib.sha256(np.ascontiguousarray(self.labels, dtype=np.int64).data).hexdigest()
 
-    @cached_property
-    def _hashes(self) -> tuple[str, tuple[bytes, ...]]:
-        # Both in one walk: reading a folder means decoding every file.
-        whole = hashlib.sha256(f"{len(self)} images uint8".encode())
-        single = []
-        for images in self.chunks():
-            for image in images:
-                shape, pixels = repr(tuple(image.shape)).encode(), np.ascontiguousarray(image).data
-                whole.update(shape)
-                whole.update(pixels)
-                single.append(hashlib.sha256(shape + bytes(pixels)).digest())
-        return whole.hexdigest(), tuple(single)
+
+def shared_images_note(
+    fit: Sequence[bytes] | np.ndarray,
+    test: Sequence[bytes] | np.ndarray,
+    fit_name: str = "the images to fit on",
+    test_name: str = "test images",
+) -> str:
+    """How many images of one set are also in another, in words, from the hashes of each; empty for none.
+
+    The hashes of single images: `ImageSet.image_hashes`, or uint8 N×32 as in `Hashes`.
+    """
+    fitted_on = set(map(bytes, fit))
+    shared = sum(bytes(image) in fitted_on for image in test)
+    return f"{shared:,} of the {len(test):,} {test_name} are also among {fit_name}" if shared else ""

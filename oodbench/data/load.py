@@ -72,6 +72,8 @@ def available(name: str, data_root: Path | None) -> str | None:
 def load_id(reference: str, *, data_root: Path | None, seed: int, fit: str | None = None) -> InDistribution:
     """The ID set of NAME, npz:PATH or folder:PATH, with the images to fit on and to test on.
 
+    Of the pixels, the first test image is read, for its form.
+
     Args:
         reference: a set of the catalogue has its published splits. `npz:X_test.npz` is fitted on an
             `X_train.npz` beside it; a folder with train/ and test/ (or val/) below it, on train/; else a
@@ -99,7 +101,7 @@ def load_id(reference: str, *, data_root: Path | None, seed: int, fit: str | Non
     return InDistribution(
         asked.name,
         _with_note(fit_set, _missing_classes(fit_set, num_classes)),
-        _with_note(test, _shared_images(fit_set, test)),
+        test,
         num_classes,
         (1 if first.ndim == 2 else 3, first.shape[0], first.shape[1]),
     )
@@ -282,12 +284,6 @@ def _with_note(images: ImageSet, note: str) -> ImageSet:
 def _missing_classes(fit: ImageSet, num_classes: int) -> str:
     absent = sorted(set(range(num_classes)) - set(_labels(fit).tolist()))
     return f"no image to fit on of class(es) {', '.join(map(str, absent))}" if absent else ""
-
-
-def _shared_images(fit: ImageSet, test: ImageSet) -> str:
-    fitted_on = set(fit.image_hashes)
-    shared = sum(image in fitted_on for image in test.image_hashes)
-    return f"{shared:,} of the {len(test):,} test images are also among the images to fit on" if shared else ""
 
 
 def _written(name: str) -> str:

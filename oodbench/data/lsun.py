@@ -11,7 +11,8 @@ import lmdb
 import numpy as np
 from PIL import Image
 
-from oodbench.data.folder import decoded
+from oodbench.data.folder import DECODED_BY, decoded
+from oodbench.data.identity import Facts, file_facts, identity_of
 from oodbench.data.imageset import Images, ImageSet
 from oodbench.errors import OodbenchError
 
@@ -21,9 +22,13 @@ SIDE = 32
 
 @dataclass(frozen=True)
 class LmdbSource:
-    """Encoded images of one or more lmdb files, brought to SIDE×SIDE; (which file, which key) per image."""
+    """Encoded images of one or more lmdb files, brought to SIDE×SIDE; (which file, which key) per image.
+
+    `facts` of the files are from before they were first opened.
+    """
 
     databases: tuple[Path, ...]
+    facts: tuple[Facts, ...]
     keys: tuple[tuple[int, bytes], ...]
 
     def __len__(self) -> int:
@@ -43,6 +48,10 @@ class LmdbSource:
                     images[number, key] = _square(decoded(BytesIO(content), f"{path}: {key!r}"))
         return np.stack([images[one] for one in wanted])
 
+    def identity(self, indices: Sequence[int]) -> str | None:
+        modules, packages = DECODED_BY
+        return identity_of((self.facts, [self.keys[i] for i in indices]), (__name__, *modules), packages)
+
 
 def read_lmdb(name: str, databases: Sequence[Path]) -> ImageSet:
     """All images of LSUN's lmdb files, file after file, each in its key order.
@@ -55,6 +64,7 @@ def read_lmdb(name: str, databases: Sequence[Path]) -> ImageSet:
         OodbenchError: a file is missing, cut short or empty.
     """
     keys: list[tuple[int, bytes]] = []
+    facts = tuple(file_facts(path / "data.mdb") for path in databases if (path / "data.mdb").exists())
     for number, path in enumerate(databases):
         with _open(path) as database, database.begin() as transaction:
             found = [(number, bytes(key)) for key in transaction.cursor().iternext(values=False)]
@@ -63,7 +73,7 @@ def read_lmdb(name: str, databases: Sequence[Path]) -> ImageSet:
         keys += found
     return ImageSet(
         name,
-        LmdbSource(tuple(databases), tuple(keys)),
+        LmdbSource(tuple(databases), facts, tuple(keys)),
         ", ".join(map(str, databases)),
         notes=(f"shorter side to {SIDE} (bilinear, antialias), centre crop {SIDE}×{SIDE}",),
     )

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from oodbench.data.imageset import GeneratedSource, Images, ImageSet, stacked
+from oodbench.data.identity import identity_of
+from oodbench.data.imageset import GENERATED_WITH, GENERATORS, GeneratedSource, Images, ImageSet, stacked
 from oodbench.data.seeding import image_generator
 from oodbench.errors import OodbenchError, unknown_name
 
@@ -193,16 +194,24 @@ class DerivedSource:
         return len(self.base)
 
     def read(self, indices: Sequence[int]) -> Images:
-        # An image's number in the base's source, not in a drawn part of it, chooses the generator: a limit on
-        # the base changes which images there are and not what they look like.
-        drawn = self.base.indices
-        numbers = [int(index) if drawn is None else int(drawn[index]) for index in indices]
+        numbers = self._numbers(indices)
         images = self.base.source.read(numbers)
         changed = [
             self.derive(image_generator(self.seed, self.name, number), image)
             for number, image in zip(numbers, images, strict=True)
         ]
         return stacked(changed)
+
+    def identity(self, indices: Sequence[int]) -> str | None:
+        numbers = self._numbers(indices)
+        base = self.base.source.identity(numbers)
+        return base and identity_of((self.name, self.seed, numbers, base), GENERATORS, GENERATED_WITH)
+
+    def _numbers(self, indices: Sequence[int]) -> list[int]:
+        # An image's number in the base's source, not in a drawn part of it, chooses the generator: a limit on
+        # the base changes which images there are and not what they look like.
+        drawn = self.base.indices
+        return [int(index) if drawn is None else int(drawn[index]) for index in indices]
 
 
 def derived_set(name: str, base: ImageSet, seed: int) -> ImageSet:

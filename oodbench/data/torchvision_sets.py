@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from oodbench.data.imageset import ArraySource, ImageSet
+from oodbench.data.identity import Facts, file_facts
+from oodbench.data.imageset import FileSource, ImageSet
 from oodbench.errors import OodbenchError
 
 
@@ -22,10 +24,11 @@ def read_cifar(name: str, folder: Path, split: str) -> ImageSet:
 
     dataset = {"cifar10": CIFAR10, "cifar100": CIFAR100}[name]
     try:
+        facts = tuple(file_facts(file) for file in sorted(folder.iterdir()))
         read = dataset(folder.parent, train=split == "fit", download=False)
     except RuntimeError as error:
         raise _damaged(name, folder, error) from error
-    return ImageSet(name, ArraySource(read.data), str(folder), np.array(read.targets, dtype=np.int64))
+    return ImageSet(name, _loaded(read.data, facts), str(folder), np.array(read.targets, dtype=np.int64))
 
 
 def read_svhn(name: str, file: Path, split: str) -> ImageSet:
@@ -37,11 +40,17 @@ def read_svhn(name: str, file: Path, split: str) -> ImageSet:
     from torchvision.datasets import SVHN
 
     try:
+        facts = (file_facts(file),)
         read = SVHN(file.parent, split="train" if split == "fit" else "test", download=False)
     except RuntimeError as error:
         raise _damaged(name, file, error) from error
     images = np.ascontiguousarray(read.data.transpose(0, 2, 3, 1))
-    return ImageSet(name, ArraySource(images), str(file), read.labels.astype(np.int64))
+    return ImageSet(name, _loaded(images, facts), str(file), read.labels.astype(np.int64))
+
+
+def _loaded(images: np.ndarray, facts: tuple[Facts, ...]) -> FileSource:
+    # Labels and pixels come out of one pickle or are checked by one sum, so here nothing is read later.
+    return FileSource(partial(np.asarray, images), len(images), facts, __name__)
 
 
 def _damaged(name: str, path: Path, error: RuntimeError) -> OodbenchError:

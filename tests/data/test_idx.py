@@ -45,7 +45,7 @@ def test_a_file_cut_short_raises(root: Path, packed: bool, left: int) -> None:
     path = root / f"t10k-images-idx3-ubyte{'.gz' if packed else ''}"
     path.write_bytes(path.read_bytes()[:left])
     with pytest.raises(OodbenchError, match=path.name):
-        read_idx("mnist", root, "test")
+        read_idx("mnist", root, "test").read(0, 1)
 
 
 def test_packed_bytes_that_are_whole_but_too_few_or_too_many_raise(root: Path) -> None:
@@ -54,7 +54,15 @@ def test_packed_bytes_that_are_whole_but_too_few_or_too_many_raise(root: Path) -
     for content in (whole[:-1], whole + b"\0"):
         path.write_bytes(gzip.compress(content))
         with pytest.raises(OodbenchError, match=r"damaged: \d+ bytes after its header instead of 20×28×28"):
-            read_idx("mnist", root, "test")
+            read_idx("mnist", root, "test").read(0, 1)
+
+
+def test_a_plain_file_of_another_length_is_found_before_a_pixel_is_read(root: Path) -> None:
+    write_idx(root)
+    path = root / "t10k-images-idx3-ubyte"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(OodbenchError, match="15679 bytes after its header instead of 20×28×28"):
+        read_idx("mnist", root, "test")
 
 
 def test_a_file_of_another_type_or_number_of_dimensions_raises(root: Path) -> None:

@@ -57,6 +57,9 @@ class ListSource:
     def read(self, indices: Sequence[int]) -> list[np.ndarray]:
         return [self.images[index] for index in indices]
 
+    def identity(self, indices: Sequence[int]) -> None:
+        return None
+
 
 # Drawn sets
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from oodbench import OodbenchError
-from oodbench.data.imageset import ArraySource
+from oodbench.data import npz
 from oodbench.data.npz import read_npz
 from tests.data.forms import pixels
 
@@ -22,9 +24,8 @@ def save(path: Path, **arrays: Any) -> Path:
 
 
 def read(path: Path) -> np.ndarray:
-    source = read_npz("some", path).source
-    assert isinstance(source, ArraySource)
-    return source.images
+    images = read_npz("some", path)
+    return np.asarray(images.read(0, len(images)))
 
 
 GREY, COLOUR = pixels(6, 5, 7), pixels(6, 5, 7, 3)
@@ -92,8 +93,39 @@ def with_value(value: float) -> np.ndarray:
 def test_faults_are_named(tmp_path: Path, arrays: dict[str, Any], words: str) -> None:
     path = save(tmp_path, **arrays)
     with pytest.raises(OodbenchError, match=words) as raised:
-        read_npz("some", path)
+        read(path)
     assert str(path) in str(raised.value)
+
+
+def test_what_needs_no_pixel_is_said_before_one_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[Path] = []
+    load = npz._load
+    monkeypatch.setattr(npz, "_load", lambda path, form: reads.append(path) or load(path, form))  # type: ignore[func-returns-value]
+    images = read_npz("some", save(tmp_path, images=COLOUR.transpose(0, 3, 1, 2) / 255, labels=np.arange(6)))
+    assert len(images) == 6 and images.identity and len(images.notes) == 2 and images.labels is not None
+    assert np.array_equal(images.labels, np.arange(6)) and reads == []
+    assert np.array_equal(images.read(2, 4), COLOUR[2:4]) and np.array_equal(images.read(0, 6), COLOUR)
+    assert len(reads) == 1
+    for wrong in (GREY.astype(np.int64), np.zeros((2, 4, 4, 4), np.uint8), GREY[:0]):
+        with pytest.raises(OodbenchError):
+            read_npz("some", save(tmp_path, images=wrong))
+    assert len(reads) == 1
+
+
+def test_a_file_that_became_another_since_it_was_opened_raises(tmp_path: Path) -> None:
+    images = read_npz("some", save(tmp_path, images=GREY))
+    save(tmp_path, images=COLOUR)
+    with pytest.raises(OodbenchError, match=r"some\.npz has changed since it was opened"):
+        images.read(0, 1)
+
+
+def test_a_header_that_announces_more_than_there_is_raises(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": "|u1", "fortran_order": False, "shape": (9, 50, 50)})
+    with zipfile.ZipFile(tmp_path / "some.npz", "w") as written:
+        written.writestr("images.npy", buffer.getvalue() + GREY.tobytes())
+    with pytest.raises(OodbenchError, match=r"some\.npz cannot be read"):
+        read(tmp_path / "some.npz")
 
 
 def test_files_that_are_no_npz(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 
 from oodbench import Benchmark, Classifier, OodbenchError, run
 from oodbench.data.catalogue import DATASETS
-from oodbench.data.imageset import ImageSet
+from oodbench.data.imageset import ImageSet, shared_images_note
 from oodbench.data.load import InDistribution, load_id, load_ood
 from oodbench.data.loader import batches
 from tests.data.forms import pixels, save_png, write_idx, write_pngs
@@ -86,7 +86,7 @@ def test_fault_46_test_images_are_not_training_images(tmp_path: Path, digits: In
     mnist = load_id("mnist", data_root=tmp_path, seed=0)
     assert np.array_equal(mnist.test.read(0, 99), splits["test"][0])
     assert np.array_equal(mnist.fit.read(0, 99), splits["fit"][0])
-    assert mnist.test.notes == ()
+    assert shared_images_note(mnist.fit.image_hashes, mnist.test.image_hashes) == ""
 
 
 def test_fault_46_images_that_are_in_both_are_counted_and_said(tmp_path: Path) -> None:
@@ -95,7 +95,12 @@ def test_fault_46_images_that_are_in_both_are_counted_and_said(tmp_path: Path) -
     np.savez(tmp_path / "own_train.npz", images=fit, labels=np.arange(30) % 3)
     np.savez(tmp_path / "own_test.npz", images=test, labels=np.arange(12) % 3)
     own = load_id(f"npz:{tmp_path / 'own_test.npz'}", data_root=tmp_path, seed=0)
-    assert own.test.notes == ("3 of the 12 test images are also among the images to fit on",)
+    said = "3 of the 12 test images are also among the images to fit on"
+    assert shared_images_note(own.fit.image_hashes, own.test.image_hashes) == said
+    assert shared_images_note(own.fit.hashes.image_hashes, own.test.hashes.image_hashes) == said
+    assert shared_images_note(own.fit.image_hashes, own.test.image_hashes[1:5]) == ""
+    among = shared_images_note(own.test.image_hashes, own.test.image_hashes, "those of x", "images of y")
+    assert among == "12 of the 12 images of y are also among those of x"
 
 
 @pytest.mark.parametrize("name", [name for name, entry in DATASETS.items() if entry.kind != "files"])
