@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
-import torchvision.transforms.v2.functional as tvf
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from oodbench.data.imageset import Images
 
@@ -13,6 +15,9 @@ ImageShape = tuple[int, int, int]
 
 # ITU-R 601 luminance, in thousandths.
 LUMINANCE = (299, 587, 114)
+
+MOST_BYTES = 64 << 20
+"""Of float64 images that are resized at a time, before and after together."""
 
 
 def match(images: Images, shape: ImageShape) -> Tensor:
@@ -23,9 +28,7 @@ def match(images: Images, shape: ImageShape) -> Tensor:
     tensor = torch.from_numpy(np.ascontiguousarray(images))
     tensor = tensor[:, None] if tensor.dim() == 3 else tensor.permute(0, 3, 1, 2)
     if tensor.shape[2:] != shape[1:]:
-        # In float64 and rounded here: torch's own uint8 resize rounds differently from processor to processor.
-        resized = tvf.resize(tensor.to(torch.float64), list(shape[1:]), antialias=True)
-        tensor = resized.round().clamp(0, 255).to(torch.uint8)
+        tensor = _resized(tensor, shape[1:])
     if tensor.shape[1] == 1 and shape[0] == 3:
         return tensor.repeat(1, 3, 1, 1)
     if tensor.shape[1] == 3 and shape[0] == 1:
@@ -33,6 +36,18 @@ def match(images: Images, shape: ImageShape) -> Tensor:
         # In whole numbers, with halves rounded up: the same on every processor.
         return ((tensor * weights).sum(dim=1, keepdim=True) + 500).div(1000, rounding_mode="floor").to(torch.uint8)
     return tensor.contiguous()
+
+
+def _resized(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """uint8 N×C×H×W of another H×W, slice by slice, so that large photographs do not fill the memory."""
+    pixels = math.prod(images.shape[1:]) + images.shape[1] * math.prod(size)
+    at_a_time = max(1, MOST_BYTES // (torch.float64.itemsize * pixels))
+    # In float64 and rounded here: torch's own uint8 resize rounds differently from processor to processor.
+    slices = [
+        interpolate(part.to(torch.float64), size, mode="bilinear", antialias=True).round().clamp(0, 255).to(torch.uint8)
+        for part in images.split(at_a_time)
+    ]
+    return torch.cat(slices)
 
 
 def describe_match(image: np.ndarray, shape: ImageShape) -> str:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+import torchvision.transforms.v2.functional as tvf
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from oodbench.data import matching
 from oodbench.data.matching import describe_match, match
 from tests.data.forms import pixels
 
@@ -49,6 +54,47 @@ def test_resizing_agrees_with_pil_to_one_step(stored: tuple[int, int], wanted: t
     assert ours.dtype == np.uint8 and ours.shape == (4, channels, *wanted)
     difference = np.abs(ours.astype(int) - expected.astype(int))
     assert difference.max() <= 1
+
+
+@settings(max_examples=150)
+@given(
+    stored=st.tuples(st.integers(1, 90), st.integers(1, 90)),
+    # Torch itself resizes wrongly to a width of 1.
+    wanted=st.tuples(st.integers(1, 90), st.integers(2, 90)),
+    count=st.integers(1, 3),
+    colour=st.booleans(),
+    seed=st.integers(0, 2**32),
+)
+def test_resizing_gives_the_bytes_of_torchvision(
+    stored: tuple[int, int], wanted: tuple[int, int], count: int, colour: bool, seed: int
+) -> None:
+    images = pixels(count, *stored, 3, seed=seed) if colour else pixels(count, *stored, seed=seed)
+    tensor = torch.from_numpy(images.transpose(0, 3, 1, 2).copy() if colour else images[:, None])
+    theirs = tvf.resize(tensor.double(), list(wanted), antialias=True).round().clamp(0, 255).to(torch.uint8)
+    assert torch.equal(match(images, (tensor.shape[1], *wanted)), theirs)
+
+
+@pytest.mark.parametrize("limit", [1, 8 * (37 * 51 + 32 * 32) * 3 * 4])
+def test_a_large_batch_is_resized_in_slices_and_the_same(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    images, counts = pixels(9, 37, 51, 3), []
+    whole = match(images, (3, 32, 32))
+
+    def counted(part: torch.Tensor, *rest: object, **options: object) -> torch.Tensor:
+        counts.append(len(part))
+        return interpolate(part, *rest, **options)  # type: ignore[arg-type]
+
+    interpolate = matching.interpolate
+    monkeypatch.setattr(matching, "interpolate", counted)
+    monkeypatch.setattr(matching, "MOST_BYTES", limit)
+    assert torch.equal(match(images, (3, 32, 32)), whole)
+    assert counts == ([1] * 9 if limit == 1 else [4, 4, 1])
+
+
+def test_what_a_run_imports_does_not_wait_for_torchvision() -> None:
+    modules = "oodbench.data.load, oodbench.data.loader, oodbench.data.matching, oodbench.outputs"
+    told = f"import sys, {modules}; print(sorted(name for name in sys.modules if name.startswith('torchvision')))"
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 def test_colour_becomes_luminance_as_in_pil_to_one_step() -> None:
