@@ -27,5 +27,5 @@ device_option = click.option("--device", default="auto", show_default=True, help
 def machine_options(function: F) -> F:
     """--data-root, --device, --batch-size, --workers."""
     batch_size = click.option("--batch-size", default=128, show_default=True, help="Images that pass at a time.")
-    workers = click.option("--workers", default=0, show_default=True, help="Processes that read images.")
+    workers = click.option("--workers", default=0, show_default=True, help="Threads that read images.")
     return data_root_option(device_option(batch_size(workers(function))))

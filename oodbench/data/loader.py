@@ -1,40 +1,31 @@
-"""Batches of an image set in a classifier's form, in the set's order, by as many workers as asked."""
+"""Images of a set in its order, read ahead by as many threads as asked: as stored, or in a classifier's form."""
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from typing import TypeVar
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
-from oodbench.data.imageset import ImageSet
+from oodbench.data.imageset import Images, ImageSet, stacked
 from oodbench.data.matching import ImageShape, match
-from oodbench.errors import OodbenchError
 
 Batch = tuple[Tensor, Tensor | None]
 
+AHEAD = 2
+"""Reads that wait or are done per thread, beyond the one whose turn it is."""
 
-class _Batches(Dataset[Batch | OodbenchError]):
-    """Item b is the b-th batch, or the error that reading it met."""
+PIECE = 64
+"""Images that a thread reads at a time where they are wanted as stored."""
 
-    def __init__(self, images: ImageSet, shape: ImageShape, batch_size: int) -> None:
-        self.images, self.shape, self.batch_size = images, shape, batch_size
-
-    def __len__(self) -> int:
-        return math.ceil(len(self.images) / self.batch_size)
-
-    def __getitem__(self, index: int) -> Batch | OodbenchError:
-        # Batches of even size: a last one of a few images would be computed by other kernels than the rest.
-        start, stop = (number * len(self.images) // len(self) for number in (index, index + 1))
-        labels = self.images.labels
-        try:
-            matched = match(self.images.read(start, stop), self.shape)
-        except OodbenchError as error:
-            # Raised in a worker it would reach the user as that worker's traceback.
-            return error
-        return matched, None if labels is None else torch.from_numpy(labels[start:stop])
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def batches(images: ImageSet, shape: ImageShape, batch_size: int, workers: int = 0) -> Iterator[Batch]:
@@ -43,12 +34,46 @@ def batches(images: ImageSet, shape: ImageShape, batch_size: int, workers: int =
     Raises:
         OodbenchError: an image cannot be read.
     """
-    # batch_size=None: the data set makes the batches itself, so that a whole batch is resized in one call.
-    # A generator of its own: without one, DataLoader draws from torch's global one.
-    loader = DataLoader(
-        _Batches(images, shape, batch_size), batch_size=None, num_workers=workers, generator=torch.Generator()
-    )
-    for batch in loader:
-        if isinstance(batch, OodbenchError):
-            raise batch
-        yield batch
+    count = math.ceil(len(images) / batch_size)
+
+    def batch(index: int) -> Batch:
+        # Batches of even size: a last one of a few images would be computed by other kernels than the rest.
+        start, stop = (number * len(images) // count for number in (index, index + 1))
+        labels = None if images.labels is None else torch.from_numpy(images.labels[start:stop])
+        return match(images.read(start, stop), shape), labels
+
+    return _in_order(batch, range(count), workers)
+
+
+def read_ahead(images: ImageSet, spans: Iterable[tuple[int, int]], workers: int = 0) -> Iterator[Images]:
+    """The images start … stop−1 of each span, as they are stored; the next are read while one is worked on.
+
+    Raises:
+        OodbenchError: an image cannot be read.
+    """
+    pieces = [
+        (number, at, min(at + PIECE, stop))
+        for number, (start, stop) in enumerate(spans)
+        for at in range(start, stop, PIECE)
+    ]
+    with closing(_in_order(lambda piece: (piece[0], images.read(*piece[1:])), pieces, workers)) as read:
+        for _, parts in itertools.groupby(read, key=lambda part: part[0]):
+            yield stacked([image for _, part in parts for image in part])
+
+
+def _in_order(work: Callable[[Item], Result], items: Sequence[Item], workers: int) -> Generator[Result, None, None]:
+    """What `map` gives, worked ahead by threads, which stop where the caller does."""
+    if workers == 0:
+        yield from map(work, items)
+        return
+    threads = ThreadPoolExecutor(workers, thread_name_prefix="oodbench reads")
+    begun: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            begun.append(threads.submit(work, item))
+            if len(begun) > AHEAD * workers:
+                yield begun.popleft().result()
+        while begun:
+            yield begun.popleft().result()
+    finally:
+        threads.shutdown(cancel_futures=True)
