@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING
 
-import lmdb
 import numpy as np
 from PIL import Image
 
@@ -16,8 +17,13 @@ from oodbench.data.identity import Facts, file_facts, identity_of
 from oodbench.data.imageset import Images, ImageSet
 from oodbench.errors import OodbenchError
 
+if TYPE_CHECKING:
+    import lmdb
+
 SIDE = 32
 """Pixels of the square images made of the scenes, the size of the sets that they are compared with."""
+
+_OPENING = Lock()
 
 
 @dataclass(frozen=True)
@@ -35,18 +41,23 @@ class LmdbSource:
         return len(self.keys)
 
     def read(self, indices: Sequence[int]) -> Images:
-        # Opened anew each time: an open lmdb environment must not enter a worker process.
         wanted = [self.keys[i] for i in indices]
-        images: dict[tuple[int, bytes], np.ndarray] = {}
-        for number in sorted({number for number, _ in wanted}):
-            path = self.databases[number]
-            with _open(path) as database, database.begin() as transaction:
-                for key in (key for of, key in wanted if of == number):
-                    content = transaction.get(key)
-                    if content is None:
-                        raise OodbenchError(f"{path} has lost the key {key!r} since it was opened; get it again")
-                    images[number, key] = _square(decoded(BytesIO(content), f"{path}: {key!r}"))
-        return np.stack([images[one] for one in wanted])
+        contents: dict[tuple[int, bytes], bytes] = {}
+        # Opened anew each time, so that the source can be pickled; by one thread, since lmdb refuses to have a
+        # file open twice in a process.
+        with _OPENING:
+            for number in sorted({number for number, _ in wanted}):
+                path = self.databases[number]
+                with _open(path) as database, database.begin() as transaction:
+                    for key in (key for of, key in wanted if of == number):
+                        content = transaction.get(key)
+                        if content is None:
+                            raise OodbenchError(f"{path} has lost the key {key!r} since it was opened; get it again")
+                        contents[number, key] = content
+        return np.stack([self._image(one, contents[one]) for one in wanted])
+
+    def _image(self, key: tuple[int, bytes], content: bytes) -> np.ndarray:
+        return _square(decoded(BytesIO(content), f"{self.databases[key[0]]}: {key[1]!r}"))
 
     def identity(self, indices: Sequence[int]) -> str | None:
         modules, packages = DECODED_BY
@@ -66,7 +77,7 @@ def read_lmdb(name: str, databases: Sequence[Path]) -> ImageSet:
     keys: list[tuple[int, bytes]] = []
     facts = tuple(file_facts(path / "data.mdb") for path in databases if (path / "data.mdb").exists())
     for number, path in enumerate(databases):
-        with _open(path) as database, database.begin() as transaction:
+        with _OPENING, _open(path) as database, database.begin() as transaction:
             found = [(number, bytes(key)) for key in transaction.cursor().iternext(values=False)]
         if not found:
             raise OodbenchError(f"{path} holds no images; get it again")
@@ -80,6 +91,12 @@ def read_lmdb(name: str, databases: Sequence[Path]) -> ImageSet:
 
 
 def _open(path: Path) -> lmdb.Environment:
+    try:
+        import lmdb
+    except ImportError as error:
+        raise OodbenchError(
+            f"{path} is an lmdb file, which needs the package lmdb: pip install 'oodbench[lmdb]'"
+        ) from error
     try:
         database = lmdb.open(str(path), readonly=True, lock=False, create=False, readahead=False)
     except lmdb.Error as error:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import lmdb
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from torchvision.transforms import functional as tvf
 
 from oodbench import OodbenchError
+from oodbench.data.loader import batches
 from oodbench.data.lsun import read_lmdb
 from tests.data.forms import pixels, write_lmdb
 
@@ -65,3 +69,36 @@ def test_a_damaged_image_is_named_by_its_key(tmp_path: Path) -> None:
         writing.put(b"0001", b"no image")
     with pytest.raises(OodbenchError, match=r"a_val_lmdb: b'0001' cannot be read as an image"):
         read_lmdb("lsun-scenes", [tmp_path / "a_val_lmdb"]).read(0, 2)
+
+
+def test_threads_may_read_one_file_at_once(tmp_path: Path) -> None:
+    write_lmdb(tmp_path / "a_val_lmdb", scenes(40))
+    images = read_lmdb("lsun-scenes", [tmp_path / "a_val_lmdb"])
+    one, many = (torch.cat([batch for batch, _ in batches(images, (3, 32, 32), 2, workers)]) for workers in (0, 4))
+    assert torch.equal(one, many)
+
+
+def test_without_lmdb_everything_else_works_and_its_files_say_what_to_install(tmp_path: Path) -> None:
+    write_lmdb(tmp_path / "a_val_lmdb", scenes(2))
+    np.savez(tmp_path / "textures.npz", images=pixels(2, 4, 4))
+    program = f"""
+import sys
+from pathlib import Path
+
+sys.modules["lmdb"] = None  # what Python does for a module that cannot be imported
+import oodbench.cli.run, oodbench.harness
+from oodbench import OodbenchError
+from oodbench.data.sources import read_named
+
+root = Path({str(tmp_path)!r})
+print(len(read_named("textures", [root])))
+try:
+    read_named("lsun-scenes", [root])
+except OodbenchError as error:
+    print(error)
+"""
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert told.splitlines() == [
+        "2",
+        f"{tmp_path / 'a_val_lmdb'} is an lmdb file, which needs the package lmdb: pip install 'oodbench[lmdb]'",
+    ]
