@@ -209,14 +209,15 @@ sys.exit("torch" in sys.modules)
 
 
 def test_a_run_is_a_report_of_one_run(result: Result, tmp_path: Path) -> None:
-    """Its tables are the report's, and the committed one's leaderboard.csv is made anew to the byte."""
+    """Its tables are the report's, and those of the committed run are made anew to the byte."""
     for one, folder in ((result, tmp_path / "a"), (Result.load(ROOT / "results/digits"), tmp_path / "b")):
         one.save(folder)
         assert (folder / "leaderboard.md").read_text() == to_markdown(one.leaderboard)
         table, report = (pd.read_csv(path) for path in (folder / "leaderboard.csv", _written(one, tmp_path)))
         pd.testing.assert_frame_equal(report[list(table.columns)], table)
         pd.testing.assert_frame_equal(one.table, table, check_dtype=False)
-    assert (tmp_path / "b/leaderboard.csv").read_bytes() == (ROOT / "results/digits/leaderboard.csv").read_bytes()
+    for name in ("leaderboard.csv", "leaderboard.md"):
+        assert (tmp_path / "b" / name).read_bytes() == (ROOT / "results/digits" / name).read_bytes()
 
 
 def _written(result: Result, folder: Path) -> Path:
