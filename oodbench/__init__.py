@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     from oodbench.data.imageset import ImageSet
     from oodbench.detectors.base import Detector, parameter
     from oodbench.errors import NotFittedError, OodbenchError
-    from oodbench.harness import Result, run
+    from oodbench.harness import run
     from oodbench.metrics import evaluate
     from oodbench.outputs import Needs, Outputs
     from oodbench.plan import Machine
+    from oodbench.run_folder import Result
 
 # Imported when first asked for: `import oodbench` and the command line's --help must not wait for torch.
 _PUBLIC = {
@@ -29,7 +30,7 @@ _PUBLIC = {
     "NotFittedError": "oodbench.errors",
     "OodbenchError": "oodbench.errors",
     "Outputs": "oodbench.outputs",
-    "Result": "oodbench.harness",
+    "Result": "oodbench.run_folder",
     "evaluate": "oodbench.metrics",
     "parameter": "oodbench.detectors.base",
     "run": "oodbench.harness",

@@ -11,8 +11,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from oodbench.errors import OodbenchError
 from oodbench.files import atomic_write
 
@@ -48,6 +46,10 @@ class Card:
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     format: int = FORMAT
 
+    def classifier(self, name: str) -> dict[str, Any]:
+        """The record of a classifier."""
+        return next(record for record in self.classifiers if record["name"] == name)
+
     def own_classifiers(self, model: str) -> dict[str, dict[str, Any]]:
         """Detector → record of the classifier that it reads, of those under the model that read one of their own."""
         # Older cards name the one model of each, or, of before there were such detectors, neither model nor detectors.
@@ -55,10 +57,11 @@ class Card:
         own = [one for one, its in models if one["name"] != model and model in its]
         return {label: one for one in own for label in one["detectors"]}
 
-    def save(self, path: Path) -> None:
-        """Write as JSON, whole or not at all."""
+    def save(self, path: Path) -> Path:
+        """Write as JSON, whole or not at all; returns the path."""
         with atomic_write(path) as temporary:
             temporary.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        return path
 
     @classmethod
     def load(cls, path: Path) -> Card:
@@ -81,16 +84,3 @@ class Card:
 def recorded_versions() -> dict[str, str]:
     """The versions of everything that decides numbers."""
     return {"python": platform.python_version()} | {name: metadata.version(name) for name in RECORDED_PACKAGES}
-
-
-def save_scores(scores: Mapping[tuple[str, str, str], np.ndarray], path: Path) -> None:
-    """Write per-sample scores as npz, float64, one array `classifier/detector/set`, whole or not at all."""
-    with atomic_write(path) as temporary:
-        arrays: dict[str, Any] = {"/".join(key): values for key, values in scores.items()}
-        np.savez_compressed(temporary, **arrays)
-
-
-def load_scores(path: Path) -> dict[tuple[str, str, str], np.ndarray]:
-    """Read what `save_scores` wrote."""
-    with np.load(path, allow_pickle=False) as stored:
-        return {(*key.rsplit("/", 2),): stored[key] for key in stored.files}

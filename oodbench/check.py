@@ -1,32 +1,29 @@
 """The regression check: is a run still the run that a baseline was made of, score by score?
 
-A baseline is one npz file with a run's card and its per-sample scores. The check is
-two-sided: a better score is drift too. What moved is named: classifier, detector, set, image, and by how much.
+A baseline is a run folder, of which card and scores are read. The check is two-sided: a better score is drift too. What
+moved is named: classifier, detector, set, image, and by how much.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
-from zipfile import BadZipFile
 
 import numpy as np
 from tabulate import tabulate
 
 from oodbench.benchmark import Benchmark
-from oodbench.card import FORMAT, Card, load_scores
+from oodbench.card import Card
 from oodbench.errors import OodbenchError
-from oodbench.files import atomic_write
-from oodbench.harness import Result, run
+from oodbench.harness import run
 from oodbench.metrics import METRICS, evaluate
 from oodbench.models.catalogue import MODELS
 from oodbench.plan import Machine, build_detectors, own_checkpoints
 from oodbench.progress import Reporter
+from oodbench.run_folder import CARD_FILE, Result
 
 Key = tuple[str, str, str]
 """(classifier, detector, set)."""
@@ -63,8 +60,6 @@ USUAL_SHARE = 0.75
 
 # Metrics of equal scores differ by the order in which float64 numbers are added, at most.
 SUMMATION = 1e-9
-
-_UNREADABLE = (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, zlib.error)
 
 
 class Drift(NamedTuple):
@@ -245,76 +240,55 @@ def _changed_metric(
         yield Drift(subject, most, f"{before[most]:.6f}", f"{after[most]:.6f}", f"{changes[most]:+.6f}")
 
 
-def load_baseline(path: Path) -> Result:
-    """Read what `save_baseline` wrote; paths in its benchmark stay relative to its folder.
+def load_baseline(folder: Path) -> Result:
+    """Read a baseline; paths in its benchmark stay relative to its folder.
 
     Raises:
-        OodbenchError: there is no such file, or it is not a baseline of this format.
+        OodbenchError: there is none, or it is damaged.
     """
-    if not path.is_file():
+    if not is_baseline(folder):
         raise OodbenchError(
-            f"there is no baseline {path}; make one of a run: oodbench check --baseline {path} --against RUN --update"
+            f"there is no baseline {folder}; make one of a run: oodbench check --baseline {folder} --against RUN "
+            "--update"
         )
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            facts = json.loads(str(stored["facts"]))
-            if facts["card"]["format"] != FORMAT:
-                raise OodbenchError(
-                    f"{path} holds a card of format {facts['card']['format']}, and this oodbench reads format "
-                    f"{FORMAT}; make the baseline again of a new run"
-                )
-            scores = {tuple(key): stored[f"scores{index}"] for index, key in enumerate(facts["scores"])}
-            return Result(Card(**facts["card"]), scores)
-    except _UNREADABLE as error:
-        raise OodbenchError(f"{path} is not a baseline that oodbench wrote, or damaged: {error}") from error
+    return Result.load(folder)
 
 
-def save_baseline(result: Result, path: Path) -> None:
-    """Write a run as a baseline, whole or not at all: one compressed npz file without pickle, scores in float64.
+def is_baseline(folder: Path) -> bool:
+    """Whether there is a baseline, which is the folder of a run.
+
+    Raises:
+        OodbenchError: it is the path of a file, as baselines once were.
+    """
+    if folder.suffix == ".npz" or folder.is_file():
+        raise OodbenchError(
+            f"{folder} is no folder, and a baseline is one, with card.json and scores.npz; make it of a run: oodbench "
+            "check --baseline FOLDER --against RUN --update"
+        )
+    return (folder / CARD_FILE).is_file()
+
+
+def save_baseline(result: Result, folder: Path) -> None:
+    """Write card, scores and tables of a run as a baseline; no images, and no detectors.
 
     Relative paths in its benchmark, which start at the current folder, are made to start at the baseline's.
 
     Raises:
         OodbenchError: such a path leads nowhere from the current folder.
     """
-    benchmark = _relocated(result.card.benchmark, Path(), path.parent, must_exist=True)
-    card = asdict(replace(result.card, benchmark=benchmark))
-    facts = json.dumps({"card": card, "scores": list(result.scores)}, ensure_ascii=False)
-    arrays: dict[str, Any] = {f"scores{index}": scores for index, scores in enumerate(result.scores.values())}
-    # Opened here, since savez appends .npz to names that do not end so.
-    with atomic_write(path) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, facts=np.array(facts), **arrays)
+    is_baseline(folder)
+    benchmark = _relocated(result.card.benchmark, Path(), folder, must_exist=True)
+    Result(replace(result.card, benchmark=benchmark), result.scores).save(folder)
 
 
-def load_run(path: Path) -> Result:
-    """Read a run from its folder or from its card.json, which scores.npz lies beside.
-
-    Raises:
-        OodbenchError: one of the two is missing or damaged.
-    """
-    card = path / "card.json" if path.is_dir() else path
-    scores = card.with_name("scores.npz")
-    if not scores.is_file():
-        raise OodbenchError(
-            f"there is no {scores}; the check compares scores, so give the folder that `oodbench run --out` wrote"
-        )
-    try:
-        return Result(Card.load(card), load_scores(scores))
-    except _UNREADABLE as error:
-        raise OodbenchError(f"{scores} is damaged: {error}; run the benchmark again") from error
-
-
-def rerun(baseline: Result, folder: Path, machine: Machine, reporter: Reporter | None = None) -> Result:
-    """Run a baseline's benchmark again.
-
-    Args:
-        folder: where the baseline lies, which relative paths start at.
+def rerun(baseline: Result, machine: Machine, reporter: Reporter | None = None) -> Result:
+    """Run a baseline's benchmark again; relative paths in it start at the baseline's folder.
 
     Raises:
         OodbenchError: the benchmark names no checkpoint of its classifier, or of a detector's own classifier, so that
             it would be trained anew; and as `harness.run`.
     """
-    benchmark = Benchmark(**_relocated(baseline.card.benchmark, folder, Path()))
+    benchmark = Benchmark(**_relocated(baseline.card.benchmark, baseline.path.parent, Path()))
     detectors = build_detectors(benchmark)
     own = own_checkpoints(benchmark.models, detectors)
     missing = [f"the classifier of {label}" for label, one in detectors.items() if one.recipe not in (None, *own)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,6 +36,11 @@ def atomic_write(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def safe_name(text: str) -> str:
+    """The text as a name of a file: what some file system or shell may not take becomes -."""
+    return re.sub(r"[^A-Za-z0-9_.+=,()-]+", "-", text)
 
 
 def cache_folder() -> Path:

@@ -12,15 +12,14 @@ from dataclasses import asdict, dataclass, field
 from functools import reduce
 from itertools import product
 from operator import or_
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from oodbench.benchmark import Benchmark
-from oodbench.card import Card, save_scores
+from oodbench.card import Card
 from oodbench.classifier import Classifier
 from oodbench.data.imageset import ImageSet
 from oodbench.data.load import make_proxy
@@ -34,46 +33,9 @@ from oodbench.metrics import accuracy, evaluate
 from oodbench.outputs import LiveOutputs, Needs, Outputs, PassCount, passes
 from oodbench.plan import Assignment, Machine, Plan, make_plan
 from oodbench.progress import Reporter
-from oodbench.report.sheets import save_sheets, sheet_file
-from oodbench.report.worst import WORST_FILE, Pictures, indices_to_keep, save_pictures
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-Scores = dict[tuple[str, str, str], np.ndarray]
-"""(model, detector, set) → float64 scores in the set's order."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a run gave: its card and the per-sample scores."""
-
-    card: Card
-    scores: Scores
-    pictures: dict[tuple[str, str], Pictures] = field(default_factory=dict)
-    """(model, set) → the images that some detector got most wrong, as the classifier takes them."""
-    sheets: dict[str, bytes] = field(default_factory=dict)
-    """File, as the card names it, → PNG: the pictures that the trainings of classifiers left."""
-
-    @property
-    def table(self) -> pd.DataFrame:
-        """One row per model, detector and OOD set."""
-        from oodbench.report.table import leaderboard
-
-        return leaderboard(self.card)
-
-    def save(self, folder: Path) -> list[Path]:
-        """Write leaderboard.csv and .md, card.json, scores.npz, worst.npz, and sheets into `pictures`; the paths."""
-        from oodbench.report.table import save_csv, save_markdown
-
-        names = ("leaderboard.csv", "leaderboard.md", "card.json", "scores.npz", WORST_FILE)
-        paths = [Path(folder) / name for name in names]
-        save_csv(self.card, paths[0])
-        save_markdown(self.card, paths[1])
-        self.card.save(paths[2])
-        save_scores(self.scores, paths[3])
-        save_pictures(self.pictures, paths[4])
-        return [*paths, *save_sheets(self.sheets, Path(folder))]
+from oodbench.report.sheets import sheet_file
+from oodbench.report.worst import Pictures, indices_to_keep
+from oodbench.run_folder import Result, Scores
 
 
 def run(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from oodbench.harness import Result
+    from oodbench.run_folder import Result
 
 UPDATED = pytest.StashKey[list[str]]()
 
@@ -28,7 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture
 def oodbench_baseline(request: pytest.FixtureRequest) -> Callable[[str | Path, Result], None]:
-    """`oodbench_baseline(path, result)` fails where a result has drifted from the baseline at `path`.
+    """`oodbench_baseline(path, result)` fails where a result has drifted from the baseline in the folder `path`.
 
     The path is relative to pytest's root folder. With --oodbench-update the result becomes the baseline, and what
     changed stands at the end of pytest's output.
@@ -40,11 +40,11 @@ def oodbench_baseline(request: pytest.FixtureRequest) -> Callable[[str | Path, R
 
     def check(path: str | Path, result: Result) -> None:
         __tracebackhide__ = True
-        from oodbench.check import compare, load_baseline, save_baseline
+        from oodbench.check import compare, is_baseline, load_baseline, save_baseline
 
         baseline = request.config.rootpath / path
         if request.config.getoption("--oodbench-update"):
-            changed = str(compare(load_baseline(baseline), result)) if baseline.exists() else "a new baseline"
+            changed = str(compare(load_baseline(baseline), result)) if is_baseline(baseline) else "a new baseline"
             save_baseline(result, baseline)
             request.config.stash.setdefault(UPDATED, []).append(f"wrote {baseline}: {changed}")
             return

@@ -22,18 +22,18 @@ CPU = Machine(device="cpu")
 
 @dataclass(frozen=True)
 class Stored:
-    """A baseline of a small run, with its checkpoint and one of its sets beside it."""
+    """A baseline of a small run, its checkpoint and one of its sets, side by side."""
 
     folder: Path
     baseline: Result
 
     @property
     def path(self) -> Path:
-        return self.folder / "mine.npz"
+        return self.folder / "mine"
 
     def check(self, machine: Machine = CPU) -> Comparison:
         """What a rerun differs in."""
-        return compare(self.baseline, rerun(self.baseline, self.folder, machine))
+        return compare(self.baseline, rerun(load_baseline(self.path), machine))
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +47,8 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Stored:
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        save_baseline(run(benchmark, machine=CPU), folder / "mine.npz")
-    return Stored(folder, load_baseline(folder / "mine.npz"))
+        save_baseline(run(benchmark, machine=CPU), folder / "mine")
+    return Stored(folder, load_baseline(folder / "mine"))
 
 
 def with_card(result: Result, **changes: Any) -> Result:

@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 
 from oodbench import Benchmark, Card, Classifier, Machine, Needs, OodbenchError, Outputs, Result, evaluate, run
-from oodbench.card import load_scores
 from oodbench.detectors.base import Detector
 from oodbench.detectors.catalogue import DetectorEntry
-from oodbench.report.table import COLUMNS
+from oodbench.report.formats import COLUMNS
 from tests.small_runs import BRIGHT, DARK, FIT, ONE_PASS, TEST, benchmark, count_entering, linear, proxies
 
 
@@ -118,7 +117,7 @@ def test_results_are_read_back_as_written(
     assert sorted(path.name for path in paths) == names
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(path.name for path in paths)
     assert Card.load(tmp_path / "out" / "card.json") == result.card
-    stored = load_scores(tmp_path / "out" / "scores.npz")
+    stored = Result.load(tmp_path / "out").scores
     assert stored.keys() == result.scores.keys()
     for key, scores in stored.items():
         np.testing.assert_array_equal(scores, result.scores[key])

@@ -14,8 +14,8 @@ import torch
 from oodbench import Card, Classifier, Result, run
 from oodbench.recipes.obtain import Own
 from oodbench.recipes.rounds import Sheet
-from oodbench.report.runs import measurements, read_run
-from oodbench.report.table import to_markdown
+from oodbench.report.formats import to_markdown
+from oodbench.report.runs import measurements
 from tests.recipes.conftest import QUICK, quick_training
 from tests.small_runs import BRIGHT, DARK, FIT, TEST, benchmark, count_entering, linear, proxies
 
@@ -100,7 +100,7 @@ def test_an_own_classifier_that_serves_several_models_is_passed_once(
     for name in ("rot_test", "bright", "dark"):
         assert len({id(scores[model, "inversion", name]) for model in rows_of}) == 1
     results[0].save(tmp_path / "out")
-    found = measurements([read_run(tmp_path / "out")])
+    found = measurements([Result.load(tmp_path / "out")])
     own_ones = [one for one in found if one.detector == "inversion"]
     assert len(found) == len(card.metrics) and {one.read for one in own_ones} == {own.content_hash()}
     assert all(one.own_classifier != alone for one in own_ones)
@@ -139,10 +139,10 @@ def test_rows_of_own_classifiers_stand_in_the_same_table(
     assert rows["smood"]["id_accuracy"] == result.card.classifiers[0]["id_accuracy"]
     result.save(tmp_path / "out")
     assert Card.load(tmp_path / "out" / "card.json") == result.card
-    text, accuracy = to_markdown(result.card), f"{100 * result.card.classifiers[1]['id_accuracy']:.2f}"
+    text, accuracy = to_markdown(result.leaderboard), f"{100 * result.card.classifiers[1]['id_accuracy']:.2f}"
     assert "nan" not in text
-    assert f"(inversion {accuracy}, inversion(reading=certainty) {accuracy}) on {TEST} images" in text
-    assert len(measurements([read_run(tmp_path / "out")])) == len(result.table)
+    assert f"of their own: inversion {accuracy} %, inversion(reading=certainty) {accuracy} %." in text
+    assert len(measurements([Result.load(tmp_path / "out")])) == len(result.table)
 
 
 def test_the_card_says_how_classifiers_were_trained_where_that_is_known(
@@ -174,7 +174,7 @@ def test_the_sheet_of_the_kept_round_goes_with_the_run(
         public, own = result.card.classifiers
         (checkpoint,) = (tmp_path / "cache" / "classifiers").glob("*-garbage-*.safetensors")
         kept = Path(f"{checkpoint}.rounds") / f"round-{own['training']['round']:02d}.png"
-        assert result.save(tmp_path / out)[-1] == tmp_path / out / own["sheet"]["file"]
+        assert tmp_path / out / own["sheet"]["file"] in result.save(tmp_path / out)
         assert (tmp_path / out / own["sheet"]["file"]).read_bytes() == kept.read_bytes()
         assert own["sheet"]["file"].startswith("pictures/inversions-small+inversion-") and "sheet" not in public
     given = replace(benchmark(image_files, detectors=("inversion",)), models=(str(checkpoint),))

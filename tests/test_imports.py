@@ -23,13 +23,14 @@ LAYERS = (
     {"testing", "recipes"},
     {"plan"},
     {"report"},
-    {"harness", "study"},
+    {"run_folder", "study"},
+    {"harness"},
     {"check"},
     {"pytest_plugin"},
     {"cli"},
     {"__main__", "__init__"},
 )
-# report reads cards alone; the harness only asks it to write the table of a result.
+# report reads what a run folder gives it; a run folder asks it for the tables of one run.
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 
 

@@ -53,30 +53,30 @@ def test_the_fixture_fails_without_a_baseline_writes_on_request_and_bites(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_project(pytester.path)
-    baseline = pytester.path / "baselines" / "scores.npz"
+    baseline = pytester.path / "baselines" / "scores"
 
     missing = pytester.runpytest_inprocess(*LOADED)
     missing.assert_outcomes(failed=1)
-    missing.stdout.fnmatch_lines(["*there is no baseline *scores.npz*"])
+    missing.stdout.fnmatch_lines(["*there is no baseline *scores;*"])
     assert not baseline.exists()
 
     written = pytester.runpytest_inprocess(*LOADED, "--oodbench-update")
     written.assert_outcomes(passed=1)
     written.stdout.fnmatch_lines(["*oodbench baselines*", f"wrote {baseline}: a new baseline"])
-    assert load_baseline(baseline).card.benchmark["models"] == ["mine.safetensors"]
+    assert load_baseline(baseline).card.benchmark["models"] == ["../mine.safetensors"]
 
     held = pytester.runpytest_inprocess(*LOADED)
     held.assert_outcomes(passed=1)
     assert "oodbench baselines" not in held.stdout.str()
 
-    honest, before = Odin.score, baseline.read_bytes()
+    honest, before = Odin.score, (baseline / "scores.npz").read_bytes()
     monkeypatch.setattr(Odin, "score", lambda self, outputs: -honest(self, outputs))
     drifted = pytester.runpytest_inprocess(*LOADED)
     drifted.assert_outcomes(failed=1)
     drifted.stdout.fnmatch_lines(["*AssertionError*", "*drift: *", "*subject *what *baseline *now *difference*"])
     drifted.stdout.fnmatch_lines(["*odin/mine_test *score of image *50 of 50 moved*"])
     assert "pytest_plugin.py" not in drifted.stdout.str(), "the traceback should end in the user's test"
-    assert baseline.read_bytes() == before
+    assert (baseline / "scores.npz").read_bytes() == before
 
     accepted = pytester.runpytest_inprocess(*LOADED, "--oodbench-update")
     accepted.assert_outcomes(passed=1)
@@ -115,7 +115,7 @@ def test_the_document_does_what_it_says(
     (workflow,) = blocks("yaml")
     runs = re.findall(r"^ +- run: (.+)$", workflow, flags=re.MULTILINE)
     checks = [line for line in runs if not line.startswith("pip install")]
-    assert checks == ["oodbench check --baseline baselines/mine.npz --device cpu"]
+    assert checks == ["oodbench check --baseline baselines/mine --device cpu"]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
     def in_shell(command: str) -> subprocess.CompletedProcess[str]:

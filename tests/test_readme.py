@@ -13,10 +13,10 @@ import pytest
 import torch
 from rich.console import Console
 
-from oodbench.card import Card
 from oodbench.cli import COMMANDS
 from oodbench.data.catalogue import DATASETS, GROUPS
-from oodbench.report.table import terminal_tables
+from oodbench.report.formats import terminal_tables
+from oodbench.run_folder import Result
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -30,7 +30,7 @@ def blocks(language: str) -> list[str]:
 def test_the_output_shown_is_that_of_the_committed_run() -> None:
     printed = io.StringIO()
     console = Console(file=printed, width=80, highlight=False)
-    for table in terminal_tables(Card.load(ROOT / "results/digits/card.json"), 80):
+    for table in terminal_tables(Result.load(ROOT / "results/digits").leaderboard, 80):
         console.print(table)
     lines = [line.rstrip() for line in printed.getvalue().splitlines()]
     shown = [line.rstrip() for line in blocks("")[0].splitlines()]

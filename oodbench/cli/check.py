@@ -11,12 +11,12 @@ from click.core import ParameterSource
 
 from oodbench.cli.options import machine_options
 
-FILE = click.Path(path_type=Path, dir_okay=False)
+FOLDER = click.Path(path_type=Path)
 
 
 @click.command("check", short_help="Compare a run with a stored baseline, score by score.")
-@click.option("--baseline", type=FILE, required=True, metavar="FILE.npz", help="The stored baseline.")
-@click.option("--against", type=click.Path(path_type=Path), metavar="FOLDER|card.json", help="A run that was saved.")
+@click.option("--baseline", type=FOLDER, required=True, metavar="FOLDER", help="The stored baseline.")
+@click.option("--against", type=FOLDER, metavar="FOLDER|card.json", help="A run that was saved.")
 @click.option("--rerun", "again", is_flag=True, help="Run the baseline's benchmark again: done without --against.")
 @click.option("--update", is_flag=True, help="Show the difference, then make the run the new baseline.")
 @machine_options
@@ -31,8 +31,8 @@ def command(
 
     \b
     oodbench run --model mine.safetensors --out runs/today
-    oodbench check --baseline baselines/mine.npz --against runs/today --update
-    oodbench check --baseline baselines/mine.npz
+    oodbench check --baseline baselines/mine --against runs/today --update
+    oodbench check --baseline baselines/mine
     """
     if against:
         useless = [name for name in options if context.get_parameter_source(name) is ParameterSource.COMMANDLINE]
@@ -40,19 +40,20 @@ def command(
             named = "--rerun" if again else f"--{useless[0].replace('_', '-')}"
             raise click.UsageError(f"--against compares a run that was saved, so {named} has no meaning", context)
 
-    from oodbench.check import compare, load_baseline, load_run, rerun, save_baseline
+    from oodbench.check import compare, is_baseline, load_baseline, rerun, save_baseline
     from oodbench.cli.console import ConsoleReporter
     from oodbench.files import check_writable
     from oodbench.plan import Machine
+    from oodbench.run_folder import Result
 
+    stored = None if update and against and not is_baseline(baseline) else load_baseline(baseline)
     if update:
-        check_writable(baseline.parent)
-    stored = None if update and against and not baseline.exists() else load_baseline(baseline)
+        check_writable(baseline)
     if against:
-        now = load_run(against)
+        now = Result.load(against)
     else:
         assert stored is not None  # a baseline that is not there ends the command above
-        now = rerun(stored, baseline.parent, Machine(**options), ConsoleReporter())
+        now = rerun(stored, Machine(**options), ConsoleReporter())
     comparison = compare(stored, now) if stored else None
     click.echo(comparison or "there was no baseline to compare with")
     if update:

@@ -38,9 +38,10 @@ def command(
     """
     from oodbench.cli.console import log
     from oodbench.report.write import write_report
+    from oodbench.run_folder import Result
 
     wrote, notes = write_report(
-        results,
+        map(Result.load, results),
         format=format,
         intervals=intervals,
         grouped=grouped,

@@ -59,7 +59,7 @@ def command(
     from oodbench.files import check_writable
     from oodbench.harness import run
     from oodbench.plan import Machine
-    from oodbench.report.table import terminal_tables
+    from oodbench.report.formats import terminal_tables
 
     machine = Machine(**{name: options.pop(name) for name in ("data_root", "device", "batch_size", "workers")})
     base = Benchmark.load(reference or DEFAULT)
@@ -78,7 +78,7 @@ def command(
         models = "+".join(dict.fromkeys(row["model"] for row in result.card.metrics))
         out = Path("results") / f"{result.card.metrics[0]['id']}-{models}-{benchmark.short_hash()}"
     paths = result.save(out)
-    for table in terminal_tables(result.card, output.width):
+    for table in terminal_tables(result.leaderboard, output.width):
         output.print(table)
     log.print(f"wrote {', '.join(str(path.relative_to(out)) for path in paths)} in {out}", markup=False, soft_wrap=True)
 

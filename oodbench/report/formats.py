@@ -1,9 +1,10 @@
-"""A leaderboard as CSV, markdown or LaTeX."""
+"""A leaderboard as CSV, markdown, LaTeX, tables of a terminal, or a pandas table."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -11,6 +12,7 @@ from oodbench.metrics import METRICS
 from oodbench.report.comparison import Estimate, Leaderboard, Mean, Row
 from oodbench.report.html import environment, to_html
 from oodbench.report.layout import (
+    SUMMARY_MEANING,
     TIED_MARK,
     Cell,
     Grid,
@@ -20,8 +22,14 @@ from oodbench.report.layout import (
     legend,
     overviews,
     published_figures,
+    summary,
 )
-from oodbench.report.table import COLUMNS
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+COLUMNS = ("id", "model", "detector", "ood", "group", "n_id", "n_ood", *METRICS, "id_accuracy", "garbage_share")
+"""Of a run's leaderboard.csv, which a report's CSV begins with."""
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -43,11 +51,16 @@ PANEL_WIDTH = 110
 
 
 def to_csv(leaderboard: Leaderboard) -> str:
-    """Every digit, as fractions: per-set rows, then group means if they are to be shown (those have no `ood`).
+    """`to_frame` with every digit."""
+    return to_frame(leaderboard).to_csv(index=False, lineterminator="\n")
 
-    The columns are those of a run's leaderboard.csv, then: prevalence, runs, rank, standing, p_value, control; the
-    spread over runs of each metric and of the accuracy (blank for one run); and, where there are any, the ends of the
-    intervals and the published figures.
+
+def to_frame(leaderboard: Leaderboard) -> pd.DataFrame:
+    """As fractions: per-set rows, then group means if they are to be shown (those have no `ood`).
+
+    The columns are COLUMNS, then: prevalence, runs, rank, standing, p_value, control; the spread over runs of each
+    metric and of the accuracy (blank for one run); and, where there are any, the ends of the intervals and the
+    published figures.
     """
     lines = [_set_line(row) for row in leaderboard.rows]
     if leaderboard.grouped:
@@ -55,9 +68,9 @@ def to_csv(leaderboard: Leaderboard) -> str:
     spreads = [f"{name}_spread" for name in (*METRICS, "id_accuracy")]
     columns = [*COLUMNS, "prevalence", "sets", "runs", "rank", "standing", "p_value", "control", *spreads]
     columns += [name for name in dict.fromkeys(name for line in lines for name in line) if name not in columns]
-    # Whole numbers stay whole where some lines have none.
-    whole = dict.fromkeys(("n_id", "n_ood", "sets", "runs"), "Int64")
-    return pd.DataFrame(lines, columns=columns).astype(whole).to_csv(index=False, lineterminator="\n")
+    # Whole numbers stay whole where the lines of means have none.
+    whole = dict.fromkeys(("n_id", "n_ood", "sets", "runs") if leaderboard.grouped else (), "Int64")
+    return pd.DataFrame(lines, columns=columns).astype(whole | {"garbage_share": "float64"})
 
 
 def to_markdown(leaderboard: Leaderboard) -> str:
@@ -98,14 +111,39 @@ def to_latex(leaderboard: Leaderboard) -> str:
     return environment(latex=True).get_template("tables.tex.j2").render(tables=tables, escape=escape_latex)
 
 
-def panels(grid: Grid, width: int = PANEL_WIDTH) -> list[Grid]:
+def terminal_tables(leaderboard: Leaderboard, width: int) -> Iterator[Table]:
+    """`layout.summary` of each block, for a terminal of that many columns."""
+    from rich import box
+    from rich.table import Table
+
+    between = 3  # a blank on each side of the box's separator, itself a blank
+    for grid in map(summary, leaderboard.blocks):
+        cut = panels(grid, width + between, between)
+        for panel in cut:
+            shown = Table(
+                title=panel.title if panel is cut[0] else None,
+                caption=SUMMARY_MEANING if panel is cut[-1] else None,
+                box=box.SIMPLE_HEAD,
+                show_edge=False,
+                pad_edge=False,
+            )
+            for title in panel.header:
+                shown.add_column(title, justify="left" if title is panel.header[0] else "right", no_wrap=True)
+            for line in panel.lines:
+                shown.add_row(*(cell.text for cell in line))
+            yield shown
+
+
+def panels(grid: Grid, width: int = PANEL_WIDTH, between: int = 2) -> list[Grid]:
     """The grid cut into grids of at most `width` characters a line, each with the first column and others in order.
 
     A grid has one column beside the first, however wide it is.
+
+    Args:
+        between: characters that a column takes beside its own.
     """
     columns = list(zip(grid.header, *([cell.text for cell in line] for line in grid.lines), strict=True))
-    # Two characters between columns.
-    widths = [max(map(len, column)) + 2 for column in columns]
+    widths = [max(map(len, column)) + between for column in columns]
     cuts = [[0]]
     for column in range(1, len(widths)):
         if len(cuts[-1]) > 1 and sum(widths[chosen] for chosen in cuts[-1]) + widths[column] > width:

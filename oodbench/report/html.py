@@ -20,7 +20,6 @@ from oodbench.report import layout, training
 from oodbench.report.comparison import Leaderboard
 from oodbench.report.plots import SIDE, plots, points_at_95
 from oodbench.report.runs import Measurement, Run
-from oodbench.report.sheets import load_sheet
 from oodbench.report.worst import Pictures, as_image, worst_images
 
 SHOWN = 64
@@ -100,6 +99,11 @@ def to_html(leaderboard: Leaderboard) -> str:
     )
 
 
+def summaries(leaderboard: Leaderboard) -> str:
+    """`layout.summary` of each block as HTML tables, for a notebook."""
+    return environment().get_template("summaries.html.j2").render(board=leaderboard, layout=layout)
+
+
 def sprite(name: str, pictures: Pictures) -> Sprite:
     """The pictures of a set as one image."""
     count, height, width, _ = pictures.pixels.shape
@@ -120,7 +124,7 @@ def environment(latex: bool = False) -> Environment:
             "comment_start_string": "<#",
             "comment_end_string": "#>",
         }
-    return Environment(
+    made = Environment(
         loader=PackageLoader("oodbench.report"),
         autoescape=not latex,
         undefined=StrictUndefined,
@@ -129,6 +133,8 @@ def environment(latex: bool = False) -> Environment:
         keep_trailing_newline=True,
         **delimiters,
     )
+    made.globals["TIED_MARK"] = layout.TIED_MARK
+    return made
 
 
 def worst_thumbnails(one: Measurement) -> dict[str, Thumbnails]:
@@ -137,7 +143,7 @@ def worst_thumbnails(one: Measurement) -> dict[str, Thumbnails]:
     Raises:
         OodbenchError: the pictures beside the card lack one of them.
     """
-    if f"{one.classifier}/{one.ood}" not in one.run.pictures:
+    if (one.classifier, one.ood) not in one.run.pictures:
         return {}
     threshold = one.counts.thresholds[points_at_95(one.counts)[0]]
     worst = worst_images(one.id_scores, one.ood_scores)
@@ -152,7 +158,7 @@ def sheets(runs: Sequence[Run]) -> Iterator[tuple[str, str | None]]:
     for run in runs:
         for record in run.card.classifiers:
             if "sheet" in record:
-                png = load_sheet(record, run.path)
+                png = run.sheets.get(record["sheet"]["file"])
                 where = f" ({run.path})" if len(runs) > 1 else ""
                 yield f"{record['name']}{where}: {record['sheet']['caption']}", None if png is None else _data_uri(png)
 
@@ -170,7 +176,7 @@ def _thumbnails(
     scores: NDArray[np.float64],
     wrong: NDArray[np.bool_],
 ) -> Thumbnails:
-    pictures = one.run.pictures.get(f"{one.classifier}/{name}")
+    pictures = one.run.pictures.get((one.classifier, name))
     places = {int(index): place for place, index in enumerate(pictures.indices)} if pictures else {}
     missing = [int(index) for index in indices if int(index) not in places]
     if missing:

@@ -22,6 +22,8 @@ METRIC_TITLES = {
 }
 """Short titles, for column heads."""
 
+SUMMARY_MEANING = "AUROC/FPR@95 at 95 % ID recall, in percent"
+
 METRIC_MEANINGS = {
     "auroc": "AUROC (higher is better)",
     "fpr_at_95_id_recall": "FPR@95 at 95 % ID recall: OOD accepted where 95 % of ID is kept (lower is better)",
@@ -83,27 +85,32 @@ def block_title(block: Block) -> str:
 
 def block_facts(block: Block) -> list[str]:
     """What one must know to read the block's tables: accuracy, runs, and how many images each set has."""
-    by_detector = {row.first.detector: row for row in block.rows.values()}
-    own = {detector: row for detector, row in by_detector.items() if row.first.own_classifier}
-    row = next((row for detector, row in by_detector.items() if detector not in own), block.first)
+    row, own = _readers(block)
     repeats = "; ".join(str(one.repeat) for one in row.trainings)
     counts = [
         f"{ood} {some.n_ood} ({percent(some.prevalence)} %)"
         for ood in block.sets
         for some in [next(row for row in block.rows.values() if row.first.ood == ood)]
     ]
-    own_accuracies = ", ".join(f"{detector} {_accuracy_text(row)}" for detector, row in own.items())
+    own_accuracies = ", ".join(f"{detector} {_accuracy_text(row)} %" for detector, row in own.items())
     return [
-        f"ID accuracy {_accuracy_text(row)} on {row.n_id} images; runs: {len(row.trainings)} ({repeats}).",
+        f"ID accuracy {_accuracy_text(row)} % on {row.n_id} images; runs: {len(row.trainings)} ({repeats}).",
         *([f"ID accuracy of detectors that read a classifier of their own: {own_accuracies}."] if own else []),
         f"OOD images, and their share of all: {', '.join(counts)}.",
     ]
 
 
+def _readers(block: Block) -> tuple[Row, dict[str, Row]]:
+    """A row of those that share a classifier, and one of each detector that reads one of its own."""
+    by_detector = {row.first.detector: row for row in block.rows.values()}
+    own = {detector: row for detector, row in by_detector.items() if row.first.own_classifier}
+    return next((row for detector, row in by_detector.items() if detector not in own), block.first), own
+
+
 def _accuracy_text(row: Row) -> str:
-    """`98.83 %`, or `98.83 ± 0.12 %`."""
+    """`98.83`, or `98.83 ± 0.12`, in percent."""
     spread = row.id_accuracy.spread
-    return percent(row.id_accuracy.value, 2) + ("" if spread is None else f" ± {percent(spread, 2)}") + " %"
+    return percent(row.id_accuracy.value, 2) + ("" if spread is None else f" ± {percent(spread, 2)}")
 
 
 def legend(leaderboard: Leaderboard) -> list[str]:
@@ -127,6 +134,22 @@ def legend(leaderboard: Leaderboard) -> list[str]:
     return lines
 
 
+def summary(block: Block) -> Grid:
+    """A block at a glance: AUROC/FPR@95 of each detector on each set, and their means where there are several sets."""
+
+    def cell(entry: Row | Mean) -> Cell:
+        auroc, fpr = (percent(entry.metrics[name].value) for name in ("auroc", "fpr_at_95_id_recall"))
+        return Cell(f"{auroc}/{fpr:>5}")
+
+    shared, own = _readers(block)
+    named = ", ".join(f"{detector} {_accuracy_text(row)}" for detector, row in own.items())
+    title = f"{block_title(block)} · ID accuracy {_accuracy_text(shared)}" + (f" ({named})" if named else "")
+    means = (ALL_SETS,) if len(block.sets) > 1 else ()
+    grid = _detectors_by_sets(title, block, block.detectors, cell, means)
+    lines = [[Cell(detector), *line[1:]] for detector, line in zip(block.detectors, grid.lines, strict=True)]
+    return Grid(title, ["detector", *block.sets, *("mean" for _ in means)], lines)
+
+
 def overviews(block: Block, grouped: bool) -> dict[str, Grid]:
     """Detectors × sets of each of METRIC_MEANINGS, and of `garbage_share` where a detector has one."""
     grids = {metric: overview(block, metric, grouped) for metric in METRIC_MEANINGS}
@@ -142,7 +165,8 @@ def overview(block: Block, metric: str, grouped: bool) -> Grid:
         standing = entry.standing if ranked and isinstance(entry, Row) else ""
         return Cell(estimate_text(entry.metrics[metric]), standing)
 
-    grid = _detectors_by_sets(METRIC_MEANINGS[metric], block, block.detectors, cell, grouped)
+    groups = block.groups if grouped else ()
+    grid = _detectors_by_sets(METRIC_MEANINGS[metric], block, block.detectors, cell, groups)
     if not ranked:
         return grid
     ranks = [Cell(rank_text(block.average_rank(detector))) for detector in block.detectors]
@@ -157,13 +181,13 @@ def garbage_shares(block: Block, grouped: bool) -> Grid | None:
     def cell(entry: Row | Mean) -> Cell:
         return Cell(NOTHING if entry.garbage_share is None else estimate_text(entry.garbage_share))
 
-    return _detectors_by_sets(GARBAGE_MEANING, block, tuple(having), cell, grouped) if having else None
+    groups = block.groups if grouped else ()
+    return _detectors_by_sets(GARBAGE_MEANING, block, tuple(having), cell, groups) if having else None
 
 
 def _detectors_by_sets(
-    title: str, block: Block, detectors: Sequence[str], cell: Callable[[Row | Mean], Cell], grouped: bool
+    title: str, block: Block, detectors: Sequence[str], cell: Callable[[Row | Mean], Cell], groups: Sequence[str]
 ) -> Grid:
-    groups = block.groups if grouped else ()
     lines = []
     for detector in detectors:
         entries = [

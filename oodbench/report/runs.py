@@ -1,53 +1,40 @@
-"""What runs left on disk, read and checked: cards, per-sample scores, pictures; one Measurement a score pair."""
+"""What runs measured, checked against their cards and each other: one Measurement a pair of score arrays."""
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from oodbench.card import Card, load_scores
+from oodbench.card import Card
 from oodbench.errors import OodbenchError
 from oodbench.metrics import METRICS, Counts
-from oodbench.report.worst import WORST_FILE, Pictures, load_pictures
+from oodbench.report.worst import Pictures
 
-CARD_FILE = "card.json"
-SCORES_FILE = "scores.npz"
 CONTROL = "control"
 """What stands for the paper of a detector that is a control."""
 
 SCORED_ROLES = ("ID test", "OOD")
 
 
-@dataclass(frozen=True, eq=False)
-class Run:
-    """A run as it lies on disk.
+class Run(Protocol):
+    """What a report needs of a run; `run_folder.Result` says what each is."""
 
-    Attributes:
-        path: of its card.
-        scores: `classifier/detector/set` → float64 scores.
-        pictures: `classifier/set` → the images kept of that set; empty where the run kept none.
-    """
-
-    path: Path
-    card: Card
-    scores: dict[str, NDArray[np.float64]]
-    pictures: dict[str, Pictures]
-
-    def classifier(self, name: str) -> dict[str, Any]:
-        """The card's record of a classifier."""
-        return next(record for record in self.card.classifiers if record["name"] == name)
-
-    def set_record(self, role: str, name: str, classifier: str) -> dict[str, Any]:
-        """The card's record of a set as that classifier saw it."""
-        wanted = (role, name, classifier)
-        return next(r for r in self.card.sets if (r["role"], r["name"], r["classifier"]) == wanted)
+    @property
+    def path(self) -> Path: ...
+    @property
+    def card(self) -> Card: ...
+    @property
+    def scores(self) -> Mapping[tuple[str, str, str], NDArray[np.float64]]: ...
+    @property
+    def pictures(self) -> Mapping[tuple[str, str], Pictures]: ...
+    @property
+    def sheets(self) -> Mapping[str, bytes]: ...
 
 
 class Repeat(NamedTuple):
@@ -103,29 +90,6 @@ class Measurement:
         return {name: metric(self.counts) for name, metric in METRICS.items()}
 
 
-def read_run(path: Path) -> Run:
-    """A run from its folder, or from its card with the scores beside it.
-
-    Raises:
-        OodbenchError: a file is missing or is not what oodbench wrote.
-    """
-    path = Path(path)
-    card_path = path / CARD_FILE if path.is_dir() else path
-    if not card_path.is_file():
-        raise OodbenchError(f"there is no {card_path}; give a card, or the folder that `oodbench run` wrote")
-    scores_path = card_path.with_name(SCORES_FILE)
-    if not scores_path.is_file():
-        raise OodbenchError(f"{card_path} has no {SCORES_FILE} beside it; keep both files of a run together")
-    card = Card.load(card_path)
-    try:
-        # Joined again: a classifier's name may have a / in it.
-        scores = {"/".join(key): values for key, values in load_scores(scores_path).items()}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise OodbenchError(f"{scores_path} is damaged ({error}); run the benchmark again") from error
-    pictures_path = card_path.with_name(WORST_FILE)
-    return Run(card_path, card, scores, load_pictures(pictures_path) if pictures_path.is_file() else {})
-
-
 def measurements(runs: Sequence[Run], apart: bool = False) -> list[Measurement]:
     """Everything that was measured in runs which may stand in one table, in the runs' order.
 
@@ -169,7 +133,7 @@ def check_comparable(runs: Sequence[Run]) -> None:
         for record in run.card.sets:
             if record["role"] not in SCORED_ROLES:
                 continue
-            form = tuple(run.classifier(record["classifier"])["image_shape"])
+            form = tuple(run.card.classifier(record["classifier"])["image_shape"])
             key = (id_names[record["classifier"]], form, record["role"], record["name"])
             content = f"{record['content_hash'][:12]}/{(record['labels_hash'] or 'no labels')[:12]}"
             known, where = contents.setdefault(key, (content, run.path))
@@ -185,12 +149,12 @@ def check_comparable(runs: Sequence[Run]) -> None:
 
 def _measurement(run: Run, row: dict[str, Any]) -> Measurement:
     name, label = row["model"], row["detector"]
-    classifier, own = run.classifier(name), run.card.own_classifiers(name)
+    classifier, own = run.card.classifier(name), run.card.own_classifiers(name)
     fit_set = next((r["name"] for r in run.card.sets if (r["role"], r["classifier"]) == ("fit", name)), None)
     try:
-        id_scores, ood_scores = (run.scores[f"{name}/{label}/{row[kind]}"] for kind in ("id", "ood"))
+        id_scores, ood_scores = (run.scores[name, label, row[kind]] for kind in ("id", "ood"))
     except KeyError as error:
-        raise OodbenchError(f"{run.path.with_name(SCORES_FILE)} has no scores of {error.args[0]}") from error
+        raise OodbenchError(f"the scores beside {run.path} lack those of {'/'.join(error.args[0])}") from error
     one = Measurement(
         run=run,
         id=row["id"],

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from oodbench.errors import OodbenchError
-from oodbench.files import atomic_write
 from oodbench.metrics import as_scores
 
 WORST_FILE = "worst.npz"
@@ -72,27 +68,3 @@ def shrunk(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def as_image(pixels: NDArray[np.uint8]) -> Image.Image:
     """An H×W×C array as a PIL image, grey or RGB."""
     return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-
-
-def save_pictures(pictures: Mapping[tuple[str, str], Pictures], path: Path) -> None:
-    """Write (classifier, set) → Pictures as npz, whole or not at all, shrunk."""
-    arrays: dict[str, Any] = {}
-    for key, (indices, pixels) in pictures.items():
-        arrays["/".join((*key, "indices"))] = indices
-        arrays["/".join((*key, "pixels"))] = shrunk(pixels)
-    with atomic_write(path) as temporary:
-        np.savez_compressed(temporary, **arrays)
-
-
-def load_pictures(path: Path) -> dict[str, Pictures]:
-    """Read what `save_pictures` wrote, by `classifier/set`.
-
-    Raises:
-        OodbenchError: the file is damaged or something else.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            keys = [key.removesuffix("/indices") for key in stored.files if key.endswith("/indices")]
-            return {key: Pictures(stored[f"{key}/indices"], stored[f"{key}/pixels"]) for key in keys}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise OodbenchError(f"{path} is damaged ({error}); remove it, or run the benchmark again") from error

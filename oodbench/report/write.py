@@ -1,8 +1,8 @@
-"""From the paths of runs to a written report."""
+"""From runs to a written report."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from oodbench.errors import OodbenchError
@@ -10,13 +10,13 @@ from oodbench.files import atomic_write, check_writable
 from oodbench.report.comparison import compare
 from oodbench.report.formats import FORMATS
 from oodbench.report.published import with_published
-from oodbench.report.runs import read_run
+from oodbench.report.runs import Run
 
 ENDINGS = {".csv": "csv", ".md": "md", ".html": "html", ".htm": "html", ".tex": "latex"}
 
 
 def write_report(
-    results: Sequence[Path],
+    runs: Iterable[Run],
     *,
     format: str | None = None,
     intervals: bool = False,
@@ -26,7 +26,7 @@ def write_report(
     figures: Path | None = None,
     out: Path | None = None,
 ) -> tuple[str, list[str]]:
-    """Make a leaderboard of cards or folders of runs; returns the text for standard output and notes for the user.
+    """Make a leaderboard of runs; returns the text for standard output and notes for the user.
 
     Args:
         format: a name of FORMATS; by default what `out` ends in, else markdown.
@@ -36,8 +36,8 @@ def write_report(
         out: a file to write the table into; without it the table is the text that is returned.
 
     Raises:
-        OodbenchError: anything that `read_run`, `compare` or `with_published` refuses, an unknown ending, or a place
-            that cannot be written.
+        OodbenchError: anything that reading the runs, `compare` or `with_published` refuses, an unknown ending, or a
+            place that cannot be written.
     """
     if format is None:
         ending = out.suffix.lower() if out else ".md"
@@ -46,7 +46,7 @@ def write_report(
         format = ENDINGS[ending]
     for folder in filter(None, (out and out.parent, figures)):
         check_writable(folder)
-    leaderboard = compare([read_run(path) for path in results], intervals, grouped, apart)
+    leaderboard = compare(list(runs), intervals, grouped, apart)
     notes: list[str] = []
     if published:
         leaderboard, notes = with_published(leaderboard, published)

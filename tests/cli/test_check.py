@@ -33,7 +33,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
             )
             run(work, machine=Machine(device="cpu")).save(folder / name)
             if name == "same":
-                save_baseline(run(work, machine=Machine(device="cpu")), folder / "mine.npz")
+                save_baseline(run(work, machine=Machine(device="cpu")), folder / "mine")
     return folder
 
 
@@ -43,7 +43,7 @@ def test_a_rerun_ends_with_0_wherever_it_is_started(
     moved = shutil.copytree(runs, tmp_path / "elsewhere")
     monkeypatch.chdir(tmp_path)
     for spelled in ([], ["--rerun"]):
-        ended = oodbench("check", "--baseline", moved / "mine.npz", "--device", "cpu", "--batch-size", "7", *spelled)
+        ended = oodbench("check", "--baseline", moved / "mine", "--device", "cpu", "--batch-size", "7", *spelled)
         assert ended.code == 0, ended.out + ended.err
         assert ended.out.startswith("no drift") and "4 × scores compared" in ended.out
 
@@ -53,27 +53,27 @@ def test_a_drifted_rerun_ends_with_1_and_names_it(
 ) -> None:
     honest = Energy.score
     monkeypatch.setattr(Energy, "score", lambda self, outputs: honest(self, outputs) + 1)
-    before = (runs / "mine.npz").read_bytes()
-    ended = oodbench("check", "--baseline", runs / "mine.npz", "--device", "cpu")
+    before = (runs / "mine" / "scores.npz").read_bytes()
+    ended = oodbench("check", "--baseline", runs / "mine", "--device", "cpu")
     assert ended.code == 1
     assert ended.out.startswith("drift: ")
     for expected in ("cnn8/energy/digits", "cnn8/energy/uniform", "+1, ", "40 of 40 moved"):
         assert expected in ended.out
     assert "smood" not in ended.out
-    assert (runs / "mine.npz").read_bytes() == before
+    assert (runs / "mine" / "scores.npz").read_bytes() == before
 
 
 @pytest.mark.parametrize("what", ["", "card.json"])
 def test_a_saved_run_is_compared(oodbench: Command, runs: Path, what: str) -> None:
-    assert oodbench("check", "--baseline", runs / "mine.npz", "--against", runs / "same" / what).code == 0
-    ended = oodbench("check", "--baseline", runs / "mine.npz", "--against", runs / "other" / what)
+    assert oodbench("check", "--baseline", runs / "mine", "--against", runs / "same" / what).code == 0
+    ended = oodbench("check", "--baseline", runs / "mine", "--against", runs / "other" / what)
     assert ended.code == 1
     assert "set uniform (OOD) of cnn8" in ended.out and "content hash" in ended.out
 
 
 def test_update_shows_the_difference_and_writes(oodbench: Command, runs: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(runs, tmp_path / "copy")
-    baseline = folder / "mine.npz"
+    baseline = folder / "mine"
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         ended = oodbench("check", "--baseline", baseline, "--against", "other", "--update")
@@ -81,14 +81,14 @@ def test_update_shows_the_difference_and_writes(oodbench: Command, runs: Path, t
     assert ended.out.startswith("drift: ") and f"wrote {baseline}" in ended.out
     assert load_baseline(baseline).card.benchmark["seed"] == 1
     assert oodbench("check", "--baseline", baseline, "--against", folder / "other").code == 0
-    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+    assert not [path for path in folder.rglob("*") if path.name.startswith(".")]
 
 
 def test_update_of_a_rerun_keeps_its_paths(oodbench: Command, runs: Path, tmp_path: Path) -> None:
-    baseline = shutil.copytree(runs, tmp_path / "copy") / "mine.npz"
+    baseline = shutil.copytree(runs, tmp_path / "copy") / "mine"
     ended = oodbench("check", "--baseline", baseline, "--device", "cpu", "--update")
     assert ended.code == 0 and ended.out.startswith("no drift"), ended.out + ended.err
-    again, before = load_baseline(baseline), load_baseline(runs / "mine.npz")
+    again, before = load_baseline(baseline), load_baseline(runs / "mine")
     assert again.card.benchmark == before.card.benchmark
     for key, scores in before.scores.items():
         np.testing.assert_array_equal(again.scores[key], scores)
@@ -98,22 +98,22 @@ def test_update_makes_a_first_baseline_of_a_run(
     oodbench: Command, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(runs)
-    ended = oodbench("check", "--baseline", tmp_path / "deep" / "new.npz", "--against", "same", "--update")
+    ended = oodbench("check", "--baseline", tmp_path / "deep" / "new", "--against", "same", "--update")
     assert ended.code == 0 and "no baseline to compare with" in ended.out, ended.err
-    assert oodbench("check", "--baseline", tmp_path / "deep" / "new.npz", "--device", "cpu").code == 0
+    assert oodbench("check", "--baseline", tmp_path / "deep" / "new", "--device", "cpu").code == 0
 
 
 MISUSE = {
     "no baseline named": ([], "--baseline"),
-    "no such baseline": (["--baseline", "nowhere.npz"], "there is no baseline nowhere.npz"),
-    "nothing to rerun": (["--baseline", "nowhere.npz", "--update"], "there is no baseline nowhere.npz"),
-    "not a baseline": (["--baseline", "same/scores.npz"], "is not a baseline"),
-    "no such run": (["--baseline", "mine.npz", "--against", "nowhere"], "the check compares scores"),
-    "both": (["--baseline", "mine.npz", "--against", "same", "--rerun"], "--rerun has no meaning"),
-    "useless option": (["--baseline", "mine.npz", "--against", "same", "--batch-size", "3"], "--batch-size has no"),
-    "no such device": (["--baseline", "mine.npz", "--device", "tpu"], "there is no device"),
-    "checkpoint gone": (["--baseline", "gone/mine.npz"], "there is no checkpoint file"),
-    "unwritable": (["--baseline", "mine.npz/new.npz", "--against", "same", "--update"], "cannot write into"),
+    "no such baseline": (["--baseline", "nowhere"], "there is no baseline nowhere"),
+    "nothing to rerun": (["--baseline", "nowhere", "--update"], "there is no baseline nowhere"),
+    "not a baseline": (["--baseline", "same/scores.npz"], "is no folder, and a baseline is one"),
+    "no such run": (["--baseline", "mine", "--against", "nowhere"], "there is no nowhere"),
+    "both": (["--baseline", "mine", "--against", "same", "--rerun"], "--rerun has no meaning"),
+    "useless option": (["--baseline", "mine", "--against", "same", "--batch-size", "3"], "--batch-size has no"),
+    "no such device": (["--baseline", "mine", "--device", "tpu"], "there is no device"),
+    "checkpoint gone": (["--baseline", "gone/mine"], "there is no checkpoint file"),
+    "unwritable": (["--baseline", "mine.safetensors/new", "--against", "same", "--update"], "cannot write into"),
 }
 
 
@@ -123,7 +123,7 @@ def test_misuse_ends_with_2_in_words(
 ) -> None:
     monkeypatch.chdir(runs)
     (runs / "gone").mkdir(exist_ok=True)
-    shutil.copy("mine.npz", "gone/mine.npz")
+    shutil.copytree("mine", "gone/mine", dirs_exist_ok=True)
     ended = oodbench("check", *arguments)
     assert ended.code == 2
     assert message in ended.err and "Traceback" not in ended.err

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from oodbench import Benchmark, Classifier, run
-from oodbench.report.table import COLUMNS
+from oodbench.report.formats import COLUMNS
 from tests.cli.conftest import Ended
 
 Command = Callable[..., Ended]
@@ -114,5 +114,6 @@ def test_a_reader_that_has_enough_is_no_error(folder: Path) -> None:
 
 def test_a_report_needs_no_network_library() -> None:
     """Cards and scores are enough: torch is never imported, so a report is made in a second or two."""
-    code = "import sys, oodbench.report.write, oodbench.report.figures; sys.exit('torch' in sys.modules)"
+    parts = "oodbench.run_folder, oodbench.report.write, oodbench.report.figures"
+    code = f"import sys, {parts}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from oodbench.card import Card
-from oodbench.report.table import COLUMNS
+from oodbench.report.formats import COLUMNS
 from tests.cli.conftest import Ended, check_interrupted
 
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ from oodbench.errors import OodbenchError
 from oodbench.metrics import METRICS
 from oodbench.report.comparison import compare
 from oodbench.report.formats import FORMATS, to_csv
-from oodbench.report.runs import read_run
+from oodbench.run_folder import Result
 from tests.report.conftest import gaussian_scores, write_run
 
 
@@ -30,7 +30,7 @@ def runs(folder: Path, count: int) -> list[Path]:
 @pytest.mark.parametrize("intervals", [False, True])
 def test_fault_15_plus_minus_zero_from_a_single_run(tmp_path: Path, format: str, intervals: bool) -> None:
     """OpenOOD's eval_ood.py: np.std over one run is 0, so the least supported rows looked the most certain."""
-    board = compare([read_run(path) for path in runs(tmp_path, 1)], intervals, grouped=True)
+    board = compare([Result.load(path) for path in runs(tmp_path, 1)], intervals, grouped=True)
     text = FORMATS[format](board)
     assert "±" not in text and r"\pm" not in text
     if format == "csv":
@@ -45,8 +45,8 @@ def test_fault_15_plus_minus_zero_from_a_single_run(tmp_path: Path, format: str,
 def test_fault_15_the_spread_of_few_runs_has_n_minus_1(tmp_path: Path) -> None:
     """OpenOOD divided by n: 18 % below the sample deviation for three runs."""
     paths = runs(tmp_path, 3)
-    table = pd.read_csv(io.StringIO(to_csv(compare([read_run(path) for path in paths]))))
-    each = [pd.read_csv(io.StringIO(to_csv(compare([read_run(path)])))) for path in paths]
+    table = pd.read_csv(io.StringIO(to_csv(compare([Result.load(path) for path in paths]))))
+    each = [pd.read_csv(io.StringIO(to_csv(compare([Result.load(path)])))) for path in paths]
     for name in METRICS:
         values = np.array([one[name] for one in each])
         assert table[name].to_numpy() == pytest.approx(values.mean(axis=0))
@@ -57,7 +57,7 @@ def test_fault_15_the_spread_of_few_runs_has_n_minus_1(tmp_path: Path) -> None:
 @pytest.mark.parametrize("format", ["md", "html", "latex"])
 def test_fault_15_images_and_trainings_vary_apart(tmp_path: Path, format: str) -> None:
     """The spread between runs is no sampling error of the images; each has its own sign, and n of runs is shown."""
-    board = compare([read_run(path) for path in runs(tmp_path, 2)], intervals=True)
+    board = compare([Result.load(path) for path in runs(tmp_path, 2)], intervals=True)
     text = FORMATS[format](board).replace(r"$\pm$", "±")
     assert re.search(r"\d\d\.\d ± \d+\.\d \[\d\d\.\d, \d\d\.\d\]", text) and "runs: 2" in text
     auroc = board.rows[0].metrics["auroc"]
@@ -69,8 +69,8 @@ def test_fault_15_images_and_trainings_vary_apart(tmp_path: Path, format: str) -
 def test_fault_47_rows_of_different_images_under_one_name(tmp_path: Path, format: str) -> None:
     """One name "TinyImageNet" stood for three sets: counts are on the rows, and other content is refused."""
     first, second = runs(tmp_path, 2)
-    board = compare([read_run(first)])
+    board = compare([Result.load(first)])
     assert "120" in FORMATS[format](board) and "90" in FORMATS[format](board)
     write_run(second, gaussian_scores({"a": 1.0, "b": 0.5}), content="ff" * 32, hashes={"near": "e" * 64})
     with pytest.raises(OodbenchError, match=r"OOD set 'near' has content near.* and eeeeeeeeeeee"):
-        compare([read_run(first), read_run(second)])
+        compare([Result.load(first), Result.load(second)])

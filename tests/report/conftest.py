@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from oodbench.benchmark import Benchmark
-from oodbench.card import Card, save_scores
+from oodbench.card import Card
 from oodbench.metrics import evaluate
 from oodbench.report.comparison import Leaderboard, compare
-from oodbench.report.runs import read_run
+from oodbench.run_folder import Result, save_arrays
 
 N_ID, N_OOD = 120, 90
 CONTROLS = ("constant", "random")
@@ -131,7 +131,7 @@ def write_run(
         created="2026-01-01T00:00:00+00:00",
     )
     card.save(folder / "card.json")
-    save_scores({(model, detector, name): values for (detector, name), values in scores.items()}, folder / "scores.npz")
+    save_arrays({(model, detector, name): values for (detector, name), values in scores.items()}, folder / "scores.npz")
     return folder
 
 
@@ -141,6 +141,6 @@ def board(tmp_path: Path) -> Callable[..., Leaderboard]:
 
     def make(scores: Scores, **options: Any) -> Leaderboard:
         asked = {key: options.pop(key) for key in ("intervals", "grouped", "apart") if key in options}
-        return compare([read_run(write_run(tmp_path / "run", scores, **options))], **asked)
+        return compare([Result.load(write_run(tmp_path / "run", scores, **options))], **asked)
 
     return make

@@ -10,7 +10,7 @@ import pytest
 
 from oodbench.report.comparison import compare
 from oodbench.report.formats import to_html
-from oodbench.report.runs import read_run
+from oodbench.run_folder import Result
 from tests.report.chromium import Page, browser, find_chromium
 from tests.report.conftest import gaussian_scores, write_run
 from tests.report.test_html import with_sheet
@@ -41,7 +41,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_run(
         folder / "plain", contest, model="large", content="b2" * 32, groups={"near": "near"}, own={"twin": (0.8, 0.25)}
     )
-    runs = [read_run(folder / name) for name in ("plain", "pictured")]
+    runs = [Result.load(folder / name) for name in ("plain", "pictured")]
     page = folder / "report.html"
     page.write_text(to_html(compare(runs, intervals=True, grouped=True)), encoding="utf-8")
     return page

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from oodbench.errors import OodbenchError
 from oodbench.metrics import METRICS, evaluate
 from oodbench.report.comparison import ALL_SETS, BEST, TIED, Block, Leaderboard, Row, compare
-from oodbench.report.runs import read_run
+from oodbench.run_folder import Result
 from oodbench.statistics import bootstrap_fpr_interval, delong_interval, delong_test, holm
 from tests.report.conftest import Scores, gaussian_scores, write_run
 
@@ -31,7 +31,7 @@ def repeats(tmp_path: Path, all_scores: list[Scores], **options: bool) -> Leader
         write_run(tmp_path / str(n), scores, content=f"{n:02d}" * 32, accuracy=0.8 + n / 100)
         for n, scores in enumerate(all_scores)
     ]
-    return compare([read_run(path) for path in paths], **options)
+    return compare([Result.load(path) for path in paths], **options)
 
 
 def test_a_row_has_the_metrics_and_intervals_of_its_scores(board: Board) -> None:
@@ -71,7 +71,7 @@ def test_a_clear_winner_is_best_its_twin_is_tied_and_the_rest_is_worse(board: Bo
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_standings_are_those_of_tests_against_the_best_with_holm(tmp_path: Path, seed: int, gaps: list[float]) -> None:
     scores = gaussian_scores({f"d{n}": gap for n, gap in enumerate(gaps)}, ("near",), seed)
-    rows = rows_of(compare([read_run(write_run(tmp_path / "run", scores))]))
+    rows = rows_of(compare([Result.load(write_run(tmp_path / "run", scores))]))
     pairs = {name: (scores[name, "shapes"], scores[name, "near"]) for name in rows}
     aurocs = {name: np.mean(np.greater.outer(*pair)) for name, pair in pairs.items()}
     best = [name for name in rows if aurocs[name] == max(aurocs.values())]
@@ -87,10 +87,10 @@ def test_standings_are_those_of_tests_against_the_best_with_holm(tmp_path: Path,
 def test_the_more_detectors_the_more_it_takes_to_be_worse(tmp_path: Path) -> None:
     """Holm's correction: what is worse than the best in a contest of two is tied in a contest of many alike."""
     scores = dict(gaussian_scores({"good": 1.0, "next": 0.8}, seed=3))
-    two = rows_of(compare([read_run(write_run(tmp_path / "two", scores))]))["next"]
+    two = rows_of(compare([Result.load(write_run(tmp_path / "two", scores))]))["next"]
     for n in range(30):
         scores |= {(f"copy{n}", name): scores["next", name] for name in ("shapes", "near", "far")}
-    crowd = rows_of(compare([read_run(write_run(tmp_path / "crowd", scores))]))["next"]
+    crowd = rows_of(compare([Result.load(write_run(tmp_path / "crowd", scores))]))["next"]
     assert two.p_value is not None and crowd.p_value == pytest.approx(31 * two.p_value)
     assert (two.standing, crowd.standing) == ("", TIED)
 
@@ -147,9 +147,9 @@ def test_a_detectors_own_classifier_that_serves_two_repeats_is_one_training(tmp_
         )
         for n in (0, 1)
     ]
-    board = compare([read_run(path) for path in paths], intervals=True)
+    board = compare([Result.load(path) for path in paths], intervals=True)
     row = rows_of(board)["own"]
-    once = rows_of(compare([read_run(paths[0])], intervals=True))["own"]
+    once = rows_of(compare([Result.load(paths[0])], intervals=True))["own"]
     assert (row.metrics, row.id_accuracy, row.garbage_share) == (once.metrics, once.id_accuracy, once.garbage_share)
     assert len(row.trainings) == 1 and row.metrics["auroc"].spread is None
     assert board.blocks[0].means["own", ALL_SETS].metrics["auroc"].spread is None
@@ -166,7 +166,7 @@ def test_the_order_of_the_runs_changes_nothing(tmp_path: Path) -> None:
         write_run(tmp_path / str(n), gaussian_scores({"a": 1.0, "b": 0.9 + n / 10}, seed=n), content=f"{n:02d}" * 32)
         for n in range(3)
     ]
-    runs = [read_run(path) for path in paths]
+    runs = [Result.load(path) for path in paths]
     forward, backward = rows_of(compare(runs)), rows_of(compare(runs[::-1]))
     for name, row in forward.items():
         assert row.metrics == backward[name].metrics
@@ -189,16 +189,16 @@ def test_worse_on_every_classifier_is_worse(tmp_path: Path) -> None:
 
 def test_two_seeds_of_one_classifier_are_repeats(tmp_path: Path) -> None:
     scores = gaussian_scores({"a": 1.0})
-    runs = [read_run(write_run(tmp_path / str(seed), scores, seed=seed)) for seed in (0, 1)]
+    runs = [Result.load(write_run(tmp_path / str(seed), scores, seed=seed)) for seed in (0, 1)]
     assert len(rows_of(compare(runs))["a"].repeats) == 2
 
 
 def test_detectors_of_two_runs_on_one_classifier_stand_in_one_table(tmp_path: Path) -> None:
     scores = gaussian_scores({"a": 2.0, "b": 1.0})
     parts = [{key: values for key, values in scores.items() if key[0] == name} for name in "ab"]
-    runs = [read_run(write_run(tmp_path / str(n), part)) for n, part in enumerate(parts)]
+    runs = [Result.load(write_run(tmp_path / str(n), part)) for n, part in enumerate(parts)]
     together = rows_of(compare(runs))
-    whole = rows_of(compare([read_run(write_run(tmp_path / "whole", scores))]))
+    whole = rows_of(compare([Result.load(write_run(tmp_path / "whole", scores))]))
     assert {n: (r.rank, r.p_value, r.standing) for n, r in together.items()} == {
         n: (r.rank, r.p_value, r.standing) for n, r in whole.items()
     }
@@ -206,7 +206,7 @@ def test_detectors_of_two_runs_on_one_classifier_stand_in_one_table(tmp_path: Pa
 
 def test_the_same_measurement_twice_is_refused(tmp_path: Path) -> None:
     scores = gaussian_scores({"a": 1.0})
-    runs = [read_run(write_run(tmp_path / name, scores)) for name in ("one", "copy")]
+    runs = [Result.load(write_run(tmp_path / name, scores)) for name in ("one", "copy")]
     with pytest.raises(OodbenchError, match=r"a on near .* is there twice .*one/card.json.*copy/card.json"):
         compare(runs)
 
@@ -217,13 +217,13 @@ def test_measurements_under_other_settings_are_no_repeats(tmp_path: Path, settin
     first = write_run(tmp_path / "one", scores)
     second = write_run(tmp_path / "two", scores, content="b2" * 32, **setting)  # type: ignore[arg-type]
     with pytest.raises(OodbenchError, match=f"{next(iter(setting))} .* so they are no repeats"):
-        compare([read_run(first), read_run(second)])
+        compare([Result.load(first), Result.load(second)])
 
 
 def test_detectors_on_different_classifiers_are_not_compared(tmp_path: Path) -> None:
     first = write_run(tmp_path / "one", gaussian_scores({"a": 1.0, "b": 1.0}))
     second = write_run(tmp_path / "two", gaussian_scores({"a": 1.0}), content="b2" * 32)
-    runs = [read_run(first), read_run(second)]
+    runs = [Result.load(first), Result.load(second)]
     with pytest.raises(OodbenchError, match=r"b on near .* was not run with classifier b2b2b2, seed 0.*--apart"):
         compare(runs)
     assert [block.model for block in compare(runs, apart=True).blocks] == ["net-a1a1a1", "net-b2b2b2"]
@@ -235,7 +235,7 @@ GROUPS = {"near": "near", "far": "far", "farther": "far"}
 def block_of_groups(tmp_path: Path) -> Block:
     scores = gaussian_scores({"a": 2.0, "b": 1.0, "c": 0.2, "random": 0.0}, tuple(GROUPS))
     scores = {key: values for key, values in scores.items() if key != ("c", "farther")}
-    (block,) = compare([read_run(write_run(tmp_path, scores, groups=GROUPS))]).blocks
+    (block,) = compare([Result.load(write_run(tmp_path, scores, groups=GROUPS))]).blocks
     return block
 
 

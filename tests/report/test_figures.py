@@ -13,7 +13,7 @@ from PIL import Image
 
 from oodbench.report.comparison import Leaderboard, compare
 from oodbench.report.figures import dot_plot, roc_grid, save_figures
-from oodbench.report.runs import read_run
+from oodbench.run_folder import Result
 from oodbench.statistics import delong_interval
 from tests.report.conftest import gaussian_scores, write_run
 
@@ -77,6 +77,6 @@ def test_repeats_show_each_run(tmp_path: Path) -> None:
     paths = [
         write_run(tmp_path / str(n), gaussian_scores({"a": 1.0}, ("near",), n), content=f"{n:02d}" * 32) for n in (0, 1)
     ]
-    (block,) = compare([read_run(path) for path in paths]).blocks
+    (block,) = compare([Result.load(path) for path in paths]).blocks
     strokes = [line.get_xdata() for line in dot_plot(block).axes[0].lines if line.get_marker() == "|"]
     assert np.ravel(strokes) == pytest.approx([one.metrics["auroc"] for one in block.first.repeats])

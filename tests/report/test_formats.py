@@ -17,10 +17,9 @@ from hypothesis import strategies as st
 
 from oodbench.metrics import METRICS
 from oodbench.report.comparison import Leaderboard, compare
-from oodbench.report.formats import escape_latex, panels, to_csv, to_html, to_latex, to_markdown
+from oodbench.report.formats import COLUMNS, escape_latex, panels, to_csv, to_html, to_latex, to_markdown
 from oodbench.report.layout import Cell, Grid
-from oodbench.report.runs import read_run
-from oodbench.report.table import COLUMNS, leaderboard
+from oodbench.run_folder import Result
 from tests.report.conftest import gaussian_scores, write_run
 
 Board = Callable[..., Leaderboard]
@@ -37,14 +36,16 @@ def several(tmp_path: Path, count: int, **options: bool) -> Leaderboard:
         write_run(tmp_path / str(n), gaussian_scores({"a": 1 + n / 9}, seed=n), content=f"{n:02d}" * 32)
         for n in range(count)
     ]
-    return compare([read_run(path) for path in paths], **options)
+    return compare([Result.load(path) for path in paths], **options)
 
 
 def test_csv_begins_with_the_columns_of_a_run(board: Board, tmp_path: Path) -> None:
     made = board(CONTEST)
     table = read_csv(to_csv(made))
     assert tuple(table.columns[: len(COLUMNS)]) == COLUMNS
-    pd.testing.assert_frame_equal(table[list(COLUMNS)], leaderboard(made.runs[0].card), check_dtype=False)
+    pd.testing.assert_frame_equal(
+        table[list(COLUMNS)], pd.DataFrame(made.runs[0].card.metrics, columns=list(COLUMNS)), check_dtype=False
+    )
 
 
 def test_csv_has_every_digit_and_the_standings(board: Board) -> None:
@@ -114,7 +115,7 @@ def test_garbage_shares_of_several_runs_have_a_spread(tmp_path: Path) -> None:
         )
         for n in (0, 1)
     ]
-    text = to_markdown(compare([read_run(path) for path in paths], grouped=True))
+    text = to_markdown(compare([Result.load(path) for path in paths], grouped=True))
     assert text.count("55.0 ± 7.1") == 3
 
 

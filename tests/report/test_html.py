@@ -15,7 +15,7 @@ from PIL import Image
 
 from oodbench.report.comparison import Leaderboard, compare
 from oodbench.report.formats import to_html
-from oodbench.report.runs import read_run
+from oodbench.run_folder import Result
 from tests.report.conftest import gaussian_scores, write_run
 from tests.report.test_worst import run_with_pictures
 
@@ -73,7 +73,7 @@ def page(tmp_path: Path) -> str:
     """Of a run with pictures of the worst images and a sheet of inverted ones."""
     run_with_pictures(tmp_path)
     with_sheet(tmp_path)
-    return to_html(compare([read_run(tmp_path)], intervals=True, grouped=True))
+    return to_html(compare([Result.load(tmp_path)], intervals=True, grouped=True))
 
 
 def test_nothing_comes_from_elsewhere(page: str) -> None:
@@ -131,7 +131,7 @@ def test_a_sheet_that_is_gone_or_elsewhere_is_said(tmp_path: Path) -> None:
         card = json.loads((folder / "card.json").read_text())
         card["classifiers"][0]["sheet"]["file"] = file
         (folder / "card.json").write_text(json.dumps(card))
-        page = to_html(compare([read_run(folder)]))
+        page = to_html(compare([Result.load(folder)]))
         assert "<img" not in page and "The picture is not beside the card." in page
 
 
@@ -175,7 +175,7 @@ def test_repeats_have_plots_each(tmp_path: Path) -> None:
     paths = [
         write_run(tmp_path / str(n), gaussian_scores({"a": 1.0}, ("near",), n), content=f"{n:02d}" * 32) for n in (0, 1)
     ]
-    page = to_html(compare([read_run(path) for path in paths]))
+    page = to_html(compare([Result.load(path) for path in paths]))
     assert page.count("<article") == 1 and page.count("<polyline") == 6
     assert "classifier 000000, seed 0: AUROC" in page and "classifier 010101, seed 0: AUROC" in page
 

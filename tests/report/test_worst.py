@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,18 +12,16 @@ from hypothesis import strategies as st
 
 from oodbench.errors import OodbenchError
 from oodbench.report.html import worst_thumbnails
-from oodbench.report.runs import Run, measurements, read_run
+from oodbench.report.runs import measurements
 from oodbench.report.worst import (
     LONGEST_SIDE,
     WORST,
-    WORST_FILE,
     Pictures,
     indices_to_keep,
-    load_pictures,
-    save_pictures,
     shrunk,
     worst_images,
 )
+from oodbench.run_folder import Result
 from tests.report.conftest import gaussian_scores, write_run
 
 scores = st.lists(st.integers(-5, 5), min_size=2, max_size=30)
@@ -53,33 +52,13 @@ def test_what_is_kept_serves_every_detector(pairs: list[tuple[list[float], list[
     assert len(kept.ood_images) <= 3 * len(pairs) and (np.diff(kept.ood_images) > 0).all()
 
 
-def test_pictures_are_read_as_they_were_written(tmp_path: Path) -> None:
-    draw = np.random.default_rng(0)
-    pictures = {
-        ("net", "shapes"): Pictures(np.array([0, 5]), draw.integers(0, 256, (2, 8, 8, 1), dtype=np.uint8)),
-        ("net", "odd/name"): Pictures(np.array([3]), draw.integers(0, 256, (1, 32, 20, 3), dtype=np.uint8)),
-    }
-    save_pictures(pictures, tmp_path / WORST_FILE)
-    read = load_pictures(tmp_path / WORST_FILE)
-    assert read.keys() == {"net/shapes", "net/odd/name"}
-    for key, written in pictures.items():
-        np.testing.assert_array_equal(read["/".join(key)].indices, written.indices)
-        np.testing.assert_array_equal(read["/".join(key)].pixels, written.pixels)
-
-
 @pytest.mark.parametrize("channels", [1, 3])
 def test_large_pictures_are_shrunk_in_proportion(channels: int) -> None:
     small = shrunk(np.full((2, 100, 200, channels), 77, np.uint8))
     assert small.shape == (2, LONGEST_SIDE // 2, LONGEST_SIDE, channels) and (small == 77).all()
 
 
-def test_a_damaged_file_is_named(tmp_path: Path) -> None:
-    (tmp_path / WORST_FILE).write_bytes(b"PK")
-    with pytest.raises(OodbenchError, match=r"worst\.npz is damaged"):
-        load_pictures(tmp_path / WORST_FILE)
-
-
-def run_with_pictures(folder: Path, shift: int = 0) -> Run:
+def run_with_pictures(folder: Path, shift: int = 0) -> Result:
     """Image i of a set is of the grey value i (+ shift: pictures of another run)."""
     planted = gaussian_scores({"good": 2.0, "poor": 0.5})
     write_run(folder, planted)
@@ -89,8 +68,8 @@ def run_with_pictures(folder: Path, shift: int = 0) -> Run:
         for name, indices in (("shapes", kept.id_images), (ood, kept.ood_images)):
             pixels = np.broadcast_to(indices[:, None, None, None], (len(indices), 8, 8, 1)).astype(np.uint8)
             pictures["net", name] = Pictures(indices + shift, pixels)
-    save_pictures(pictures, folder / WORST_FILE)
-    return read_run(folder)
+    replace(Result.load(folder), pictures=pictures).save(folder)
+    return Result.load(folder)
 
 
 def test_thumbnails_are_the_worst_images_with_their_scores(tmp_path: Path) -> None:
@@ -104,7 +83,7 @@ def test_thumbnails_are_the_worst_images_with_their_scores(tmp_path: Path) -> No
             ("OOD taken for ID", one.ood, worst.ood_images, one.ood_scores),
             ("ID taken for OOD", "shapes", worst.id_images, one.id_scores),
         ):
-            pictures = run.pictures[f"net/{name}"]
+            pictures = run.pictures["net", name]
             assert [some.index for some in shown[title].images] == indices.tolist() and len(indices) == WORST
             assert [some.score for some in shown[title].images] == values[indices].tolist()
             assert [pictures.pixels[some.place, 0, 0, 0] for some in shown[title].images] == indices.tolist()
@@ -121,15 +100,15 @@ def test_what_is_on_the_right_side_is_not_called_wrong(tmp_path: Path) -> None:
         ("net", name): Pictures(indices, np.zeros((len(indices), 8, 8, 1), np.uint8))
         for name, indices in (("shapes", kept.id_images), ("near", kept.ood_images))
     }
-    save_pictures(pictures, tmp_path / WORST_FILE)
-    shown = worst_thumbnails(measurements([read_run(tmp_path)])[0])
+    run = replace(Result.load(tmp_path), pictures=pictures)
+    shown = worst_thumbnails(measurements([run])[0])
     assert not any(some.wrong for some in shown["OOD taken for ID"].images)
     # 5 % of 120 ID images lie below the threshold, whatever the detector.
     assert [some.wrong for some in shown["ID taken for OOD"].images] == [True] * 6 + [False] * 2
 
 
 def test_a_run_without_pictures_has_no_thumbnails(tmp_path: Path) -> None:
-    one = measurements([read_run(write_run(tmp_path, gaussian_scores({"good": 2.0})))])[0]
+    one = measurements([Result.load(write_run(tmp_path, gaussian_scores({"good": 2.0})))])[0]
     assert worst_thumbnails(one) == {}
 
 
