@@ -1,4 +1,4 @@
-"""One file from the network: resumed after a break, verified, and in its place whole or not at all."""
+"""One file from the network: bounded, resumed after a break, verified, and in its place whole or not at all."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,11 @@ TRIES = 3
 PAUSE = 1.0
 TIMEOUT = (10, 30)
 """Seconds to connect, and without a byte."""
+SLOWEST = 10_000
+"""Bytes a second on average that a mirror must give from its first GRACE seconds on: this bounds the whole time."""
+GRACE = 30.0
+LARGEST = 4 << 30
+"""Bytes of a file that nobody tells the size of."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,7 @@ class RemoteFile:
 
     Attributes:
         name: as it is called on disk.
-        mirrors: URLs of the same bytes, tried in this order.
+        mirrors: URLs of the same bytes, tried in this order, those over https first.
         checksum: "md5:…" or "sha256:…" in hexadecimal, or None where nobody publishes one.
         size: bytes, or None where it is not known.
         unpacks_to: the folder at the top of this tar archive, if the loaders read that and not the archive.
@@ -76,7 +81,7 @@ def download(file: RemoteFile, folder: Path, progress: Progress) -> Path:
         return target
     part = target.with_name(f"{file.name}.part")
     failures = []
-    for url in file.mirrors:
+    for url in sorted(file.mirrors, key=lambda url: not url.startswith("https:")):
         say(f"{file.name}: downloading from {url}")
         try:
             _Transfer(url, file, part, progress).complete()
@@ -111,7 +116,10 @@ def _check_present(target: Path, file: RemoteFile) -> None:
 class _Transfer:
     """The way of one file from one mirror to `part`.
 
-    `validator` is the ETag of the version that the bytes in `part` are of, where this mirror has given one.
+    Attributes:
+        validator: ETag of the version that the bytes in `part` are of, where this mirror has given one.
+        began: when the first attempt did.
+        received: bytes, of all attempts.
     """
 
     url: str
@@ -119,6 +127,8 @@ class _Transfer:
     part: Path
     progress: Progress
     validator: str | None = None
+    began: float = field(default_factory=time.monotonic)
+    received: int = 0
 
     def complete(self) -> None:
         """Fill `part`, in as many attempts as it takes while new bytes come, and verify it."""
@@ -167,9 +177,12 @@ class _Transfer:
                 resumes, total = self._examine(response, start)
                 done = start if resumes else 0
                 with open(self.part, "ab" if resumes else "wb") as written:
-                    while chunk := response.raw.read(CHUNK):
-                        written.write(chunk)
+                    # read would wait for a whole chunk, however slowly it trickles.
+                    while chunk := response.raw.read1(CHUNK):
                         done += len(chunk)
+                        self.received += len(chunk)
+                        self._check_bounds(done)
+                        written.write(chunk)
                         self.progress(self.file.name, done, self.file.size if total is None else total)
         except requests.Timeout as error:
             raise _Interrupted("no answer in time") from error
@@ -181,6 +194,16 @@ class _Transfer:
             raise _Interrupted(f"the connection broke after {_size(self.part):,} bytes") from error
         if total is not None and done < total:
             raise _Interrupted(f"the connection broke after {done:,} of {total:,} bytes")
+
+    def _check_bounds(self, size: int) -> None:
+        """Give this mirror up where the file would get too large, or comes too slowly."""
+        largest = self.file.size or LARGEST
+        if size > largest:
+            self.part.unlink(missing_ok=True)
+            raise _MirrorFailed(f"gives more than the {largest:,} bytes that the file may have")
+        elapsed = time.monotonic() - self.began
+        if elapsed > GRACE and self.received < SLOWEST * elapsed:
+            raise _MirrorFailed(f"is too slow: {self.received:,} bytes in {elapsed:.0f} seconds")
 
     def _examine(self, response: requests.Response, start: int) -> tuple[bool, int | None]:
         """Whether the answer goes on at `start`, and how many bytes the whole file has (None: not said)."""
@@ -198,12 +221,12 @@ class _Transfer:
         tag = headers.get("ETag", "W/")
         self.validator = None if tag.startswith("W/") else tag
         if status == 200:
-            length = headers.get("Content-Length")
-            return False, None if length is None else int(length)
+            length = headers.get("Content-Length", "")
+            return False, int(length) if length.isdecimal() else None
         span, _, total = headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
         if not span.startswith(f"{start}-"):
             raise _MirrorFailed(f"was asked to go on at byte {start} and answered with {span or 'none in particular'}")
-        return True, int(total) if total.isdigit() else None
+        return True, int(total) if total.isdecimal() else None
 
     def _verify(self) -> None:
         if self.file.checksum is None:

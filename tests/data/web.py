@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import itertools
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,7 +24,8 @@ class Page:
     """What the server does with one path.
 
     `breaks` are the numbers of bytes after which the next answers break off; then answers are whole. `packs`
-    compresses for whoever accepts that; `longest` is how much it gives of a range at a time.
+    compresses for whoever accepts that; `longest` is how much it gives of a range at a time; `length` is what it
+    says instead of the length; `trickles` gives byte after byte, with pauses; `endless` never stops.
     """
 
     content: bytes = CONTENT
@@ -34,6 +37,9 @@ class Page:
     says_length: bool = True
     packs: bool = False
     longest: int | None = None
+    length: str | None = None
+    trickles: bool = False
+    endless: bool = False
     after_break: Callable[[Page], None] | None = None
 
 
@@ -83,7 +89,7 @@ class Handler(BaseHTTPRequestHandler):
             body = content
             self.send_response(200)
         if page.says_length:
-            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Content-Length", str(len(body)) if page.length is None else page.length)
         if page.etag:
             self.send_header("ETag", page.etag)
         for name, value in page.headers.items():
@@ -96,7 +102,13 @@ class Handler(BaseHTTPRequestHandler):
                 page.after_break(page)
             self.connection.shutdown(socket.SHUT_RDWR)
             return
-        self.wfile.write(body)
+        try:
+            self.wfile.write(body[:1] if page.trickles else body)
+            for at in itertools.count(1) if page.trickles or page.endless else ():
+                self.wfile.write(body[at : at + 1] if page.trickles else body)
+                time.sleep(0.02 if page.trickles else 0)
+        except ConnectionError:
+            pass  # the client had enough
 
     def log_message(self, format: str, *args: object) -> None:
         pass
