@@ -13,6 +13,7 @@ from oodbench.cli.options import data_root_option
 @data_root_option
 def command(data_root: Path | None) -> None:
     """Show what this machine has: versions, device, data sets found and missing, caches."""
+    import importlib.util
     import os
 
     import torch
@@ -24,6 +25,8 @@ def command(data_root: Path | None) -> None:
     from oodbench.plan import choose_device
 
     _section("Versions", recorded_versions())
+    lmdb = "there" if importlib.util.find_spec("lmdb") else "not there; LSUN's own files need it: oodbench[lmdb]"
+    _section("Optional packages", {"lmdb": lmdb})
     device = choose_device("auto")
     cuda = torch.cuda.get_device_name() if device.type == "cuda" else "no GPU that torch can use"
     _section("Device", {"auto": str(device), "gpu": cuda, "processors": str(os.cpu_count())})
@@ -35,7 +38,8 @@ def command(data_root: Path | None) -> None:
     _section("Data sets missing", dict.fromkeys(missing, "oodbench list datasets says where it can be had"))
     cache = cache_folder()
     classifiers = sorted((cache / "classifiers").glob("*.safetensors"))
-    _section("Cache", {str(cache): f"{len(classifiers)} trained classifier(s)"})
+    hashed = len(list((cache / "hashes").glob("*.safetensors")))
+    _section("Cache", {str(cache): f"{len(classifiers)} trained classifier(s), hashes of {hashed} image set(s)"})
 
 
 def _section(title: str, lines: dict[str, str]) -> None:

@@ -22,7 +22,7 @@ def identity_of(facts: object, modules: Sequence[str], packages: Sequence[str] =
     codes = [_source_hash(module) for module in modules]
     if None in codes:
         return None
-    versions = [importlib.metadata.version(package) for package in packages]
+    versions = [_version(package) for package in packages]
     return hashlib.sha256(repr((facts, codes, versions)).encode()).hexdigest()
 
 
@@ -37,6 +37,11 @@ def file_facts(path: Path) -> Facts:
     """
     status = path.stat()
     return os.path.abspath(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+@cache
+def _version(package: str) -> str:
+    return importlib.metadata.version(package)
 
 
 @cache

@@ -12,6 +12,7 @@ import pytest
 
 from oodbench.benchmark import embedded_benchmarks
 from oodbench.data.catalogue import DATASETS
+from oodbench.data.noise import noise_set
 from oodbench.detectors.catalogue import DETECTORS
 from oodbench.models.catalogue import MODELS
 from oodbench.models.checkpoint import load_checkpoint
@@ -49,8 +50,15 @@ def test_list_says_both_readings_of_lc(oodbench: Command) -> None:
 def test_doctor_says_what_there_is(oodbench: Command) -> None:
     ended = oodbench("doctor")
     assert ended.code == 0
-    for expected in ("torch", "auto", os.environ["OODBENCH_CACHE"], "digits", "lsun"):
+    for expected in ("torch", "auto", os.environ["OODBENCH_CACHE"], "digits", "lsun", "lmdb"):
         assert expected in ended.out
+
+
+def test_doctor_counts_what_is_in_the_cache(oodbench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OODBENCH_CACHE", str(tmp_path))
+    assert "0 trained classifier(s), hashes of 0 image set(s)" in oodbench("doctor").out
+    assert noise_set("uniform", 3, (1, 4, 4), 0).content_hash
+    assert "0 trained classifier(s), hashes of 1 image set(s)" in oodbench("doctor").out
 
 
 def test_train_then_run_with_the_checkpoint(oodbench: Command, tmp_path: Path) -> None:
