@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from oodbench.errors import OodbenchError
-from oodbench.files import atomic_write
+from oodbench.files import write_whole
 
 FORMAT = 1
 RECORDED_PACKAGES = ("oodbench", "torch", "torchvision", "numpy", "scipy", "scikit-learn", "pillow")
@@ -59,9 +59,7 @@ class Card:
 
     def save(self, path: Path) -> Path:
         """Write as JSON, whole or not at all; returns the path."""
-        with atomic_write(path) as temporary:
-            temporary.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        return path
+        return write_whole(path, json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Card:

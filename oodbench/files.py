@@ -38,6 +38,13 @@ def atomic_write(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def write_whole(path: Path, content: str | bytes) -> Path:
+    """Write a file by `atomic_write`, text as UTF-8; returns its path."""
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
 def safe_name(text: str) -> str:
     """The text as a name of a file: what some file system or shell may not take becomes -."""
     return re.sub(r"[^A-Za-z0-9_.+=,()-]+", "-", text)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +20,7 @@ import numpy as np
 
 from oodbench.card import Card
 from oodbench.errors import OodbenchError
-from oodbench.files import atomic_write, safe_name
+from oodbench.files import atomic_write, safe_name, write_whole
 from oodbench.report.sheets import SHEETS_FOLDER
 from oodbench.report.worst import WORST_FILE, Pictures, shrunk
 
@@ -37,8 +38,10 @@ DETECTORS_INDEX = Path("detectors", "index.json")
 Scores = dict[tuple[str, str, str], np.ndarray]
 """(model, detector, set) → float64 scores in the set's order."""
 
-# What zipfile and numpy refuse damaged files with.
-_UNREADABLE = (OSError, ValueError, TypeError, EOFError, RuntimeError, BadZipFile, zlib.error)
+# What zipfile, numpy and json refuse damaged files with, or what is made of them.
+_UNREADABLE = (
+    AttributeError, BadZipFile, EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError, zlib.error
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,16 +78,13 @@ class Result:
         ids, detectors, sets = (list(dict.fromkeys(row[name] for row in rows)) for name in ("id", "detector", "ood"))
         counted = f"{len(detectors)} × detectors on {len(sets)} × OOD sets"
         lines = [f"Result of {self.card.benchmark['name']}: {', '.join(ids)} as ID, {counted}"]
-        accuracies = {one["name"]: one["id_accuracy"] for one in self.card.classifiers}
         for model in dict.fromkeys(row["model"] for row in rows):
-            aurocs: dict[str, list[float]] = {}
-            for row in rows:
-                if row["model"] == model:
-                    aurocs.setdefault(row["detector"], []).append(row["auroc"])
-            means = {detector: np.mean(values) for detector, values in aurocs.items()}
-            best = max(means, key=lambda detector: means[detector])
-            accuracy = f"ID accuracy {100 * accuracies[model]:.2f} %"
-            lines.append(f"  {model}: {accuracy}, highest mean AUROC {100 * means[best]:.1f} % by {best}")
+            accuracy = 100 * self.card.classifier(model)["id_accuracy"]
+            of_model = [(row["detector"], row["auroc"]) for row in rows if row["model"] == model]
+            means = {one: np.mean([auroc for of, auroc in of_model if of == one]) for one, _ in of_model}
+            best = max(means, key=lambda one: means[one])
+            highest = f"highest mean AUROC {100 * means[best]:.1f} % by {best}"
+            lines.append(f"  {model}: ID accuracy {accuracy:.2f} %, {highest}")
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
@@ -108,10 +108,10 @@ class Result:
         return [
             save_arrays(self.scores, folder / SCORES_FILE),
             *_save_pictures(self.pictures, folder / WORST_FILE),
-            *(_write(folder / SHEETS_FOLDER / Path(file).name, png) for file, png in self.sheets.items()),
+            *(write_whole(folder / SHEETS_FOLDER / Path(file).name, png) for file, png in self.sheets.items()),
             *_save_fitted(self.fitted, folder),
-            _write(folder / "leaderboard.csv", self.table.to_csv(index=False, lineterminator="\n").encode()),
-            _write(folder / "leaderboard.md", to_markdown(self.leaderboard).encode()),
+            write_whole(folder / "leaderboard.csv", self.table.to_csv(index=False, lineterminator="\n")),
+            write_whole(folder / "leaderboard.md", to_markdown(self.leaderboard)),
             self.card.save(folder / CARD_FILE),
         ]
 
@@ -124,11 +124,10 @@ class Result:
         """
         path = Path(path)
         card_path = path / CARD_FILE if path.is_dir() else path
-        if not card_path.is_file():
-            raise OodbenchError(f"there is no {card_path}; give the folder of a run, or the card in it")
         folder = card_path.parent
-        if not (folder / SCORES_FILE).is_file():
-            raise OodbenchError(f"{card_path} has no {SCORES_FILE} beside it; keep both files of a run together")
+        for needed in (card_path, folder / SCORES_FILE):
+            if not needed.is_file():
+                raise OodbenchError(f"there is no {needed}; give the folder of a run, which has a card and its scores")
         card = Card.load(card_path)
         scores = load_arrays(folder / SCORES_FILE)
         return cls(
@@ -150,9 +149,14 @@ def load_arrays(path: Path) -> dict[tuple[str, str, str], np.ndarray]:
     Raises:
         OodbenchError: the file is damaged or something else.
     """
+    with _reading(path), np.load(path, allow_pickle=False) as stored:
+        return {_key(name): stored[name] for name in stored.files}
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            return {_key(name): stored[name] for name in stored.files}
+        yield
     except _UNREADABLE as error:
         raise OodbenchError(f"{path} is damaged ({error}); run the benchmark again") from error
 
@@ -179,14 +183,9 @@ def _save_pictures(pictures: Mapping[tuple[str, str], Pictures], path: Path) -> 
 
 def _load_pictures(path: Path) -> dict[tuple[str, str], Pictures]:
     arrays = load_arrays(path) if path.is_file() else {}
-    try:
-        return {
-            (model, images): Pictures(indices, arrays[model, images, "pixels"])
-            for (model, images, kind), indices in arrays.items()
-            if kind == "indices"
-        }
-    except KeyError as error:
-        raise OodbenchError(f"{path} has no {error}; remove it, or run the benchmark again") from error
+    with _reading(path):
+        keys = [key[:2] for key in arrays if key[2] == "indices"]
+        return {key: Pictures(arrays[*key, "indices"], arrays[*key, "pixels"]) for key in keys}
 
 
 def _load_sheets(card: Card, folder: Path) -> dict[str, bytes]:
@@ -209,8 +208,8 @@ def _save_fitted(fitted: Mapping[tuple[str, str], Detector], folder: Path) -> li
         name = f"{number:03}-{safe_name(f'{model}-{label}')[:100]}.safetensors"
         save_state(detector, index_path.with_name(name))
         index[name] = [model, label]
-    written = _write(index_path, (json.dumps(index, indent=1, ensure_ascii=False) + "\n").encode())
-    return [*map(index_path.with_name, index), written]
+    write_whole(index_path, json.dumps(index, indent=1, ensure_ascii=False) + "\n")
+    return [*map(index_path.with_name, index), index_path]
 
 
 class _Stored(Mapping[tuple[str, str], "Detector"]):
@@ -219,18 +218,15 @@ class _Stored(Mapping[tuple[str, str], "Detector"]):
     def __init__(self, folder: Path) -> None:
         index = folder / DETECTORS_INDEX
         self._paths: dict[tuple[str, str], Path] = {}
-        try:
+        with _reading(index):
             files = json.loads(index.read_text(encoding="utf-8")) if index.is_file() else {}
             for name, (model, label) in files.items():
                 self._paths[model, label] = index.with_name(Path(name).name)
-        except (OSError, ValueError, TypeError, AttributeError) as error:
-            raise OodbenchError(f"{index} is damaged ({error}); run the benchmark again") from error
 
     def __getitem__(self, key: tuple[str, str]) -> Detector:
-        path = self._paths[key]
         from oodbench.detectors.state import load_state
 
-        return load_state(path)
+        return load_state(self._paths[key])
 
     # A Mapping's own would read it.
     def __contains__(self, key: object) -> bool:
@@ -241,9 +237,3 @@ class _Stored(Mapping[tuple[str, str], "Detector"]):
 
     def __len__(self) -> int:
         return len(self._paths)
-
-
-def _write(path: Path, content: bytes) -> Path:
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(content)
-    return path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -18,16 +19,7 @@ FORMATS = ("csv", "md", "html", "latex")
 @click.option("--published", type=click.Path(path_type=Path), metavar="FILE.csv", help="Published figures to show too.")
 @click.option("--figures", type=click.Path(path_type=Path), metavar="FOLDER", help="Also write SVG and PNG figures.")
 @click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), help="[default: standard output]")
-def command(
-    results: tuple[Path, ...],
-    format: str | None,
-    intervals: bool,
-    grouped: bool,
-    apart: bool,
-    published: Path | None,
-    figures: Path | None,
-    out: Path | None,
-) -> None:
+def command(results: tuple[Path, ...], **options: Any) -> None:
     """Make a leaderboard of RESULTS, which are cards or the folders of runs; no network and no data are needed.
 
     Several checkpoints of one architecture on one ID set are repeats: one row with their spread.
@@ -40,16 +32,7 @@ def command(
     from oodbench.report.write import write_report
     from oodbench.run_folder import Result
 
-    wrote, notes = write_report(
-        map(Result.load, results),
-        format=format,
-        intervals=intervals,
-        grouped=grouped,
-        apart=apart,
-        published=published,
-        figures=figures,
-        out=out,
-    )
+    wrote, notes = write_report(map(Result.load, results), **options)
     for note in notes:
         log.print(note, markup=False, soft_wrap=True)
     click.echo(wrote, nl=False)

@@ -148,6 +148,10 @@ class Block:
         """A row from which what all share can be read."""
         return next(iter(self.rows.values()))
 
+    def is_control(self, detector: str) -> bool:
+        """Whether that detector of the block is a control."""
+        return next(row for (of, _), row in self.rows.items() if of == detector).first.control
+
     def average_rank(self, detector: str) -> float | None:
         """Over all sets; None for a control, or where a set is missing."""
         mean = self.means.get((detector, ALL_SETS))

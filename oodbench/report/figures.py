@@ -68,7 +68,7 @@ def dot_plot(block: Block) -> Figure:
 def roc_grid(block: Block) -> Figure:
     """ROC curves of the detectors that are no controls, one panel a set; the first run where there are several."""
     figure, panels = _panels(len(block.sets), 2.6, 2.6)
-    contest = [d for d in block.detectors if not _is_control(block, d)] or list(block.detectors)
+    contest = [d for d in block.detectors if not block.is_control(d)] or list(block.detectors)
     for ood, axes in zip(block.sets, panels, strict=True):
         for detector, colour, style in zip(contest, cycle(COLOURS), cycle(STYLES), strict=False):
             row = block.rows.get((detector, ood))
@@ -103,10 +103,6 @@ def _dot(axes: Axes, row: Row, place: int) -> None:
     axes.plot(estimate.value, place, "o", color=colour, markerfacecolor=colour if filled else "white", markersize=5)
     for one in row.trainings if len(row.trainings) > 1 else ():
         axes.plot(one.metrics["auroc"], place, "|", color=colour, markersize=8)
-
-
-def _is_control(block: Block, detector: str) -> bool:
-    return next(row for key, row in block.rows.items() if key[0] == detector).first.control
 
 
 def _panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:

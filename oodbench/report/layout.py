@@ -57,13 +57,13 @@ def percent(value: float, digits: int = 1) -> str:
     return f"{100 * value:.{digits}f}"
 
 
-def estimate_text(estimate: Estimate) -> str:
+def estimate_text(estimate: Estimate, digits: int = 1) -> str:
     """`97.4`, with ` ± 0.3` if there are repeats, and ` [96.5, 98.2]` if there is an interval; in percent."""
-    text = percent(estimate.value)
+    text = percent(estimate.value, digits)
     if estimate.spread is not None:
-        text += f" ± {percent(estimate.spread)}"
+        text += f" ± {percent(estimate.spread, digits)}"
     if estimate.interval is not None:
-        text += f" [{percent(estimate.interval.low)}, {percent(estimate.interval.high)}]"
+        text += f" [{percent(estimate.interval.low, digits)}, {percent(estimate.interval.high, digits)}]"
     return text
 
 
@@ -92,9 +92,10 @@ def block_facts(block: Block) -> list[str]:
         for ood in block.sets
         for some in [next(row for row in block.rows.values() if row.first.ood == ood)]
     ]
-    own_accuracies = ", ".join(f"{detector} {_accuracy_text(row)} %" for detector, row in own.items())
+    accuracy = estimate_text(row.id_accuracy, 2)
+    own_accuracies = ", ".join(f"{detector} {estimate_text(row.id_accuracy, 2)} %" for detector, row in own.items())
     return [
-        f"ID accuracy {_accuracy_text(row)} % on {row.n_id} images; runs: {len(row.trainings)} ({repeats}).",
+        f"ID accuracy {accuracy} % on {row.n_id} images; runs: {len(row.trainings)} ({repeats}).",
         *([f"ID accuracy of detectors that read a classifier of their own: {own_accuracies}."] if own else []),
         f"OOD images, and their share of all: {', '.join(counts)}.",
     ]
@@ -105,12 +106,6 @@ def _readers(block: Block) -> tuple[Row, dict[str, Row]]:
     by_detector = {row.first.detector: row for row in block.rows.values()}
     own = {detector: row for detector, row in by_detector.items() if row.first.own_classifier}
     return next((row for detector, row in by_detector.items() if detector not in own), block.first), own
-
-
-def _accuracy_text(row: Row) -> str:
-    """`98.83`, or `98.83 ± 0.12`, in percent."""
-    spread = row.id_accuracy.spread
-    return percent(row.id_accuracy.value, 2) + ("" if spread is None else f" ± {percent(spread, 2)}")
 
 
 def legend(leaderboard: Leaderboard) -> list[str]:
@@ -142,8 +137,9 @@ def summary(block: Block) -> Grid:
         return Cell(f"{auroc}/{fpr:>5}")
 
     shared, own = _readers(block)
-    named = ", ".join(f"{detector} {_accuracy_text(row)}" for detector, row in own.items())
-    title = f"{block_title(block)} · ID accuracy {_accuracy_text(shared)}" + (f" ({named})" if named else "")
+    accuracy = estimate_text(shared.id_accuracy, 2)
+    named = ", ".join(f"{detector} {estimate_text(row.id_accuracy, 2)}" for detector, row in own.items())
+    title = f"{block_title(block)} · ID accuracy {accuracy}" + (f" ({named})" if named else "")
     means = (ALL_SETS,) if len(block.sets) > 1 else ()
     grid = _detectors_by_sets(title, block, block.detectors, cell, means)
     lines = [[Cell(detector), *line[1:]] for detector, line in zip(block.detectors, grid.lines, strict=True)]
@@ -151,38 +147,27 @@ def summary(block: Block) -> Grid:
 
 
 def overviews(block: Block, grouped: bool) -> dict[str, Grid]:
-    """Detectors × sets of each of METRIC_MEANINGS, and of `garbage_share` where a detector has one."""
-    grids = {metric: overview(block, metric, grouped) for metric in METRIC_MEANINGS}
-    shares = garbage_shares(block, grouped)
-    return grids if shares is None else grids | {"garbage_share": shares}
+    """Detectors × sets of each of METRIC_MEANINGS, and of the garbage share for the detectors that have one, if any.
 
-
-def overview(block: Block, metric: str, grouped: bool) -> Grid:
-    """Detectors × sets of one metric, with group means if `grouped`; AUROC also has the average rank."""
-    ranked = metric == "auroc"
-
-    def cell(entry: Row | Mean) -> Cell:
-        standing = entry.standing if ranked and isinstance(entry, Row) else ""
-        return Cell(estimate_text(entry.metrics[metric]), standing)
-
+    All have group means if `grouped`, and that of AUROC the average rank.
+    """
     groups = block.groups if grouped else ()
-    grid = _detectors_by_sets(METRIC_MEANINGS[metric], block, block.detectors, cell, groups)
-    if not ranked:
-        return grid
+    grids = {name: _overview(block, name, block.detectors, groups) for name in METRIC_MEANINGS}
+    auroc = grids["auroc"]
     ranks = [Cell(rank_text(block.average_rank(detector))) for detector in block.detectors]
-    lines = [[*line, rank] for line, rank in zip(grid.lines, ranks, strict=True)]
-    return Grid(grid.title, [*grid.header, "average rank"], lines)
-
-
-def garbage_shares(block: Block, grouped: bool) -> Grid | None:
-    """Detectors with a garbage class × sets, with group means if `grouped`; None where no detector has one."""
+    ranked = [[*line, rank] for line, rank in zip(auroc.lines, ranks, strict=True)]
+    grids["auroc"] = Grid(auroc.title, [*auroc.header, "average rank"], ranked)
     having = dict.fromkeys(detector for (detector, _), row in block.rows.items() if row.garbage_share is not None)
+    return grids | ({"garbage_share": _overview(block, "garbage_share", tuple(having), groups)} if having else {})
 
+
+def _overview(block: Block, name: str, detectors: Sequence[str], groups: Sequence[str]) -> Grid:
     def cell(entry: Row | Mean) -> Cell:
-        return Cell(NOTHING if entry.garbage_share is None else estimate_text(entry.garbage_share))
+        estimate = entry.metrics.get(name, entry.garbage_share)
+        standing = entry.standing if name == "auroc" and isinstance(entry, Row) else ""
+        return Cell(NOTHING if estimate is None else estimate_text(estimate), standing)
 
-    groups = block.groups if grouped else ()
-    return _detectors_by_sets(GARBAGE_MEANING, block, tuple(having), cell, groups) if having else None
+    return _detectors_by_sets(METRIC_MEANINGS.get(name, GARBAGE_MEANING), block, detectors, cell, groups)
 
 
 def _detectors_by_sets(
@@ -243,8 +228,7 @@ def published_figures(block: Block) -> Grid | None:
 
 def detector_title(block: Block, detector: str) -> str:
     """The detector's label; a control says that it is one."""
-    control = next(row for key, row in block.rows.items() if key[0] == detector).first.control
-    return f"{detector} (control)" if control else detector
+    return f"{detector} (control)" if block.is_control(detector) else detector
 
 
 def group_title(group: str) -> str:

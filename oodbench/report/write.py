@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from oodbench.errors import OodbenchError
-from oodbench.files import atomic_write, check_writable
+from oodbench.files import check_writable, write_whole
 from oodbench.report.comparison import compare
 from oodbench.report.formats import FORMATS
 from oodbench.report.published import with_published
@@ -57,6 +57,4 @@ def write_report(
         notes += [f"wrote {path}" for path in save_figures(leaderboard, figures)]
     if not out:
         return text, notes
-    with atomic_write(out) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    return "", [*notes, f"wrote {out}"]
+    return "", [*notes, f"wrote {write_whole(out, text)}"]

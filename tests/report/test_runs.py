@@ -63,7 +63,7 @@ def broken(folder: Path, what: str) -> Path:
     ("what", "message"),
     [
         ("no card", "there is no .*card.json"),
-        ("no scores", "no scores.npz beside it"),
+        ("no scores", "there is no .*scores.npz; give the folder of a run"),
         ("half the scores", "scores.npz is damaged"),
         ("text for scores", "scores.npz is damaged"),
         ("text for a card", "is not a card"),
