@@ -25,7 +25,7 @@ from oodbench.models.catalogue import MODELS, find_model
 from oodbench.models.load import default_model, load_classifier, recipe_of
 from oodbench.progress import Reporter
 from oodbench.recipes.obtain import find_recipe, obtain_own_classifier, training_part
-from oodbench.recipes.rounds import Sheet
+from oodbench.recipes.sheet import Sheet
 from oodbench.training import EpochReport, default_settings, train
 
 

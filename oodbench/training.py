@@ -281,23 +281,29 @@ def run_epoch(
     losses, sizes = [], []
     # Batches of even size: a last one of few images would give BatchNorm a poor estimate.
     for number, chosen in enumerate(torch.randperm(len(data.labels)).tensor_split(batches)):
-        factor = one_cycle((epoch * batches + number + 0.5) / (settings.epochs * batches))
-        for group in optimiser.param_groups:
-            group["lr"] = settings.learning_rate * factor
         images, labels = (sent(part[chosen], classifier.device) for part in (data.images, data.labels))
         if settings.augment:
             images = augmented(images)
         logits = classifier(to_unit(images, classifier.device))
-        loss = objective(logits, labels)
-        if settings.l1 > 0:
-            loss = loss + settings.l1 * torch.stack([w.abs().sum() for w in _penalised(classifier.module)]).sum()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
+        progress = (epoch * batches + number + 0.5) / (settings.epochs * batches)
         # Read at the end: reading each would make a GPU wait.
-        losses.append(loss.detach())
+        losses.append(descend(classifier.module, optimiser, objective(logits, labels), settings, progress))
         sizes.append(len(chosen))
     return float(np.average(torch.stack(losses).tolist(), weights=sizes))
+
+
+def descend(
+    module: nn.Module, optimiser: torch.optim.Optimizer, loss: Tensor, settings: TrainingSettings, progress: float
+) -> Tensor:
+    """One step down a loss and the L1 penalty, at a share of the training in [0, 1]; the two, without their graph."""
+    for group in optimiser.param_groups:
+        group["lr"] = settings.learning_rate * one_cycle(progress)
+    if settings.l1 > 0:
+        loss = loss + settings.l1 * torch.stack([w.abs().sum() for w in _penalised(module)]).sum()
+    optimiser.zero_grad()
+    loss.backward()
+    optimiser.step()
+    return loss.detach()
 
 
 def in_memory(images: ImageSet, num_classes: int, image_shape: ImageShape) -> Pixels:

@@ -13,7 +13,7 @@ import torch
 
 from oodbench import Card, Classifier, Result, run
 from oodbench.recipes.obtain import Own
-from oodbench.recipes.rounds import Sheet
+from oodbench.recipes.sheet import Sheet
 from oodbench.report.runs import measurements, read_run
 from oodbench.report.table import to_markdown
 from tests.recipes.conftest import QUICK, quick_training
@@ -154,13 +154,13 @@ def test_the_card_says_how_classifiers_were_trained_where_that_is_known(
     assert "training" not in public
     training = own["training"]
     assert (training["recipe"], training["id"]) == ("garbage", "rot_test")
-    assert training["settings"]["patience"] == QUICK.patience and len(training["rounds"]) >= training["round"] >= 1
+    assert training["settings"]["weight"] == QUICK.weight and training["report"]["inversions"] > 0
     assert training["fit"]["sha256"] == own_classifiers[0].training["fit"]["sha256"]
     assert str(tmp_path.parent) in own_classifiers[0].training["fit"]["origin"]
     assert str(tmp_path.parent) not in str(result.card.classifiers)
 
 
-def test_the_sheet_of_the_kept_round_goes_with_the_run(
+def test_the_sheet_of_the_training_goes_with_the_run(
     small_classifier: Classifier,
     image_files: dict[str, str],
     own_classifiers: list[Classifier],
@@ -173,7 +173,7 @@ def test_the_sheet_of_the_kept_round_goes_with_the_run(
         result = run(benchmark(image_files, detectors=OWN), [small_classifier])
         public, own = result.card.classifiers
         (checkpoint,) = (tmp_path / "cache" / "classifiers").glob("*-garbage-*.safetensors")
-        kept = Path(f"{checkpoint}.rounds") / f"round-{own['training']['round']:02d}.png"
+        kept = Path(f"{checkpoint}.png")
         assert result.save(tmp_path / out)[-1] == tmp_path / out / own["sheet"]["file"]
         assert (tmp_path / out / own["sheet"]["file"]).read_bytes() == kept.read_bytes()
         assert own["sheet"]["file"].startswith("pictures/inversions-small+inversion-") and "sheet" not in public

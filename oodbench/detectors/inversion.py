@@ -83,7 +83,17 @@ class Inversion(Detector):
     recipe: ClassVar[str | None] = "garbage"
 
     reading: str = parameter("margin_logit", "what is read of the K+1 outputs", choices=tuple(READINGS))
-    rounds: int = parameter(8, "training and inverting, at most so many times", low=1, high=1000, training=True)
+    by: str = parameter("latents", "what makes the inversions", choices=("latents", "generator"), training=True)
+    start: str = parameter(
+        "compositions", "what inversions start from", choices=("compositions", "noise"), training=True
+    )
+    steps: int = parameter(
+        -1,
+        "steps of an inversion at most; 0 leaves images as drawn, -1 is the ID set's default",
+        low=-1,
+        high=1000,
+        training=True,
+    )
     seed: int = parameter(0, "of its classifier's training", low=0, high=2**31, training=True)
 
     def score(self, outputs: Outputs) -> Tensor:

@@ -22,7 +22,8 @@ from oodbench.models.load import load_classifier
 from oodbench.progress import Reporter
 from oodbench.recipes.confidence import ConfidenceSettings, default_confidence_settings, train_confidence
 from oodbench.recipes.garbage import train_garbage
-from oodbench.recipes.rounds import GarbageSettings, Sheet, default_garbage_settings, kept_sheet
+from oodbench.recipes.settings import GarbageSettings, default_garbage_settings
+from oodbench.recipes.sheet import Sheet, kept_sheet
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,9 @@ class Own(NamedTuple):
 def _garbage_settings(id_name: str, architecture: str, given: Mapping[str, Any]) -> GarbageSettings:
     settings = default_garbage_settings(id_name, architecture)
     training = replace(settings.training, seed=given.get("seed", settings.training.seed))
-    inversion = settings.inversion.replaced(epochs=given.get("inversion_epochs", settings.inversion.epochs))
-    return replace(settings, rounds=given.get("rounds", settings.rounds), training=training, inversion=inversion)
+    # -1 leaves what is the default for the ID set.
+    chosen = {name: value for name, value in given.items() if name != "seed" and value != -1}
+    return replace(settings.replaced(**chosen), training=training)
 
 
 def _confidence_settings(id_name: str, architecture: str, given: Mapping[str, Any]) -> ConfidenceSettings:

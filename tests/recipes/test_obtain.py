@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,10 +43,21 @@ def test_it_is_trained_once_and_anew_where_anything_that_decides_it_differs(cach
     others = [
         own(Inversion(seed=1), id_set()),
         own(Inversion(), id_set(5)),
-        own(Inversion(rounds=1), id_set()),
+        own(Inversion(steps=0), id_set()),
     ]
     assert len(list(cache.glob("*.safetensors"))) == 4
-    assert len({classifier.content_hash() for classifier in (first, *others[:2])}) == 3
+    assert len({classifier.content_hash() for classifier in (first, *others)}) == 4
+
+
+def test_a_detectors_parameters_are_settings_of_its_training() -> None:
+    given = {"by": "generator", "start": "noise", "steps": 3, "seed": 5}
+    settings = find_recipe("garbage").settings("digits", "cnn8", given)
+    assert (settings.by, settings.training.seed) == ("generator", 5)
+    assert (settings.inversion.start, settings.inversion.steps) == ("noise", 3)
+    # −1 leaves what the set has.
+    for name in ("digits", "cifar10"):
+        usual = find_recipe("garbage").settings(name, "cnn8", {})
+        assert find_recipe("garbage").settings(name, "cnn8", {"steps": -1}) == usual
 
 
 def test_only_training_parameters_part_classifiers() -> None:
@@ -57,11 +67,11 @@ def test_only_training_parameters_part_classifiers() -> None:
 
 def test_a_checkpoint_serves_instead(cache: Path, tmp_path: Path) -> None:
     given = tmp_path / "given.safetensors"
-    quick_training(given, replace(QUICK, rounds=1))
+    quick_training(given)
     own(Inversion(), id_set(), str(given))
     assert not cache.exists()
     with pytest.raises(OodbenchError, match="trained already"):
-        own(Inversion(rounds=2), id_set(), str(given))
+        own(Inversion(steps=2), id_set(), str(given))
 
 
 def test_what_has_no_recipe_or_an_unknown_one_is_refused() -> None:
