@@ -145,7 +145,7 @@ class LatentSettings:
     had been seen (docs/inversion.md).
     """
 
-    start: Start = declared("compositions", "What images start from: drawn compositions, or noise alone.")  # noqa: RUF009
+    start: Start = declared("compositions", "Start of the images: drawn compositions, or noise alone.")  # noqa: RUF009
     steps: int = declared(
         8, "Steps of an image at most, its own number drawn from 1 up; 0 leaves it as drawn.", 0, 1000
     )

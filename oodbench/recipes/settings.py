@@ -10,6 +10,9 @@ from oodbench.errors import OodbenchError, unknown_name
 from oodbench.inversion.settings import LatentSettings, Setting, check_declared, declared, declared_settings
 from oodbench.training import TrainingSettings, default_settings
 
+NATURAL_ALLOWED = 0.03
+"""Share of ID images that garbage may take where they are natural images: what is in them lies among the rest."""
+
 By = Literal["latents", "generator"]
 Output = Literal["learned", "constant"]
 
@@ -28,14 +31,14 @@ class GarbageSettings:
 
     training: TrainingSettings = field(default_factory=TrainingSettings)
     inversion: LatentSettings = field(default_factory=LatentSettings)
-    by: By = declared("latents", "What makes inversions: latents moved directly, or a conditional generator of them.")  # noqa: RUF009
-    output: Output = declared("learned", "Whether the garbage logit is learned, or a constant that is calibrated.")  # noqa: RUF009
+    by: By = declared("latents", "Maker of inversions: latents moved directly, or a conditional generator of them.")  # noqa: RUF009
+    output: Output = declared("learned", "Garbage logit: learned, or a constant that is calibrated.")  # noqa: RUF009
     every: int = declared(60, "Training steps from one inversion to the next.", 1, 1_000_000)
     share: float = declared(0.25, "Garbage images of a batch, as a share of its ID images.", 0, 100)
     noise: float = declared(0.2, "Share of these that are Gaussian noise.", 0, 1)
     most: int = declared(20_000, "Inversions that are kept at most, thinned out at random.", 1, 100_000_000)
     weight: float = declared(0.4, "Weight of the mean loss of garbage images; that of ID images has 1.", 0, 1000)
-    allowed: float = declared(0.002, "Share of ID images that garbage may take, by which it is calibrated.", 0, 0.999)
+    allowed: float = declared(0.003, "Share of ID images that garbage may take, by which it is calibrated.", 0, 0.999)
     confidence: float = declared(0.95, "Confidence that no larger share of ID images is taken.", 0.5, 0.999999)
     tolerance: float = declared(0.01, "Accuracy that fine-tuning may cost without a warning.", 0, 1)
 
@@ -96,6 +99,7 @@ def default_garbage_settings(id_name: str, architecture: str) -> GarbageSettings
             output="constant",
             share=0.5,
             weight=0.6,
+            allowed=NATURAL_ALLOWED,
         )
     epochs = {"mnist": 3, "fashion-mnist": 5}.get(id_name, training.epochs)
     return GarbageSettings(replace(training, epochs=epochs, learning_rate=rate))
@@ -112,4 +116,5 @@ def finetuning_settings(id_name: str, architecture: str) -> GarbageSettings:
         share=2 / 3,
         noise=1 / 7,
         weight=0.6,
+        allowed=NATURAL_ALLOWED if training.augment else GarbageSettings.allowed,
     )
