@@ -31,9 +31,9 @@ from oodbench.inversion.invert import inversion_accuracy, invert
 from oodbench.inversion.pictures import save_ablation, save_class_grid, save_curves, save_sweeps, save_table
 from oodbench.inversion.settings import InversionSettings, setting
 from oodbench.models.load import default_model
+from oodbench.pixels import to_unit
 from oodbench.plan import Machine, choose_device, obtain_classifier
 from oodbench.progress import Reporter
-from oodbench.training import to_unit
 
 DEFAULT_SEEDS = 3
 """Seeds of an ablation or a sweep where the user gives no number."""

@@ -17,7 +17,7 @@ LAYERS = (
     {"files", "progress", "perturbation", "benchmark"},
     {"classifier", "metrics", "resume", "transfer"},
     {"capture", "statistics", "card", "data"},
-    {"outputs"},
+    {"outputs", "pixels"},
     {"detectors", "models", "inversion"},
     {"training", "example"},
     {"testing", "recipes"},

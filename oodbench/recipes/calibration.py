@@ -9,8 +9,8 @@ import torch
 
 from oodbench.classifier import Classifier
 from oodbench.errors import OodbenchError
+from oodbench.pixels import Pixels
 from oodbench.recipes.holdout import batches
-from oodbench.training import Pixels
 
 
 @dataclass(frozen=True)

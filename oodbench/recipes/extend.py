@@ -8,24 +8,31 @@ from torch import Tensor, nn
 from oodbench.classifier import Classifier
 from oodbench.errors import OodbenchError
 from oodbench.models.catalogue import build
+from oodbench.pixels import Pixels
 from oodbench.recipes.calibration import garbage_bias
 from oodbench.recipes.holdout import batches
-from oodbench.training import Pixels
 
 START = 0.05
 """The garbage logit of a network that had none starts where so many ID images have a smaller largest class logit."""
 
 
-def extended(classifier: Classifier, architecture: str, known: Pixels) -> Classifier:
+def extended(classifier: Classifier, architecture: str, num_classes: int, known: Pixels) -> Classifier:
     """A copy of a trained classifier with one output more, garbage, whose logit is the same for every image.
 
     Args:
         architecture: the name in the catalogue that the classifier's module is of.
+        num_classes: K, which the classifier must have.
         known: ID images by whose logits garbage's is chosen.
 
     Raises:
-        OodbenchError: the module is not of that architecture, or its last step is no linear layer with a bias.
+        OodbenchError: it has another number of classes or is not of that architecture, or its last step is no linear
+            layer with a bias.
     """
+    if classifier.num_classes != num_classes:
+        raise OodbenchError(
+            f"{classifier.name} has {classifier.num_classes} classes, but the ID set has {num_classes}; start from a "
+            f"classifier that was trained on it"
+        )
     garbage_bias(classifier)
     assert classifier.head is not None
     state = classifier.module.state_dict()

@@ -13,7 +13,8 @@ from oodbench.data.imageset import ImageSet
 from oodbench.data.matching import ImageShape, match
 from oodbench.data.seeding import set_generator
 from oodbench.data.splits import stratified
-from oodbench.training import EVALUATION_BATCH, to_unit
+from oodbench.pixels import to_unit
+from oodbench.training import EVALUATION_BATCH
 
 SHARE, MOST = 0.1, 5000
 """Held-out ID images: this share of the fit images, and no more than so many."""
@@ -29,13 +30,14 @@ def hold_out(fit: ImageSet, seed: int) -> tuple[ImageSet, ImageSet]:
     return held, kept
 
 
-def garbage_shares(classifier: Classifier, garbage_class: int, kinds: Mapping[str, Tensor]) -> dict[str, float]:
-    """By kind, the share of the images, uint8 N×C×H×W, whose largest logit is that of garbage."""
-    return {
-        kind: sum(int((logits.argmax(dim=1) == garbage_class).sum()) for logits in batches(classifier, images))
-        / len(images)
-        for kind, images in kinds.items()
-    }
+def garbage_shares(classifier: Classifier, kinds: Mapping[str, Tensor]) -> dict[str, float]:
+    """By kind, the share of the images, uint8 N×C×H×W, whose largest logit is the last, that of garbage."""
+
+    def share(images: Tensor) -> float:
+        classes = torch.cat([logits.argmax(dim=1) for logits in batches(classifier, images)])
+        return float((classes == classifier.num_classes - 1).float().mean())
+
+    return {kind: share(images) for kind, images in kinds.items()}
 
 
 def matched(images: ImageSet, image_shape: ImageShape) -> Tensor:

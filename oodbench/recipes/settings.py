@@ -34,7 +34,7 @@ class GarbageSettings:
     by: By = declared("latents", "Maker of inversions: latents moved directly, or a conditional generator of them.")  # noqa: RUF009
     output: Output = declared("learned", "Garbage logit: learned, or a constant that is calibrated.")  # noqa: RUF009
     every: int = declared(60, "Training steps from one inversion to the next.", 1, 1_000_000)
-    share: float = declared(0.25, "Garbage images of a batch, as a share of its ID images.", 0, 100)
+    share: float = declared(0.25, "Garbage images of a batch, as a share of its ID images.", 0.001, 100)
     noise: float = declared(0.2, "Share of these that are Gaussian noise.", 0, 1)
     most: int = declared(20_000, "Inversions that are kept at most, thinned out at random.", 1, 100_000_000)
     weight: float = declared(0.4, "Weight of the mean loss of garbage images; that of ID images has 1.", 0, 1000)

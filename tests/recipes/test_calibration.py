@@ -9,8 +9,8 @@ from torch import nn
 
 from oodbench.classifier import Classifier
 from oodbench.errors import OodbenchError
+from oodbench.pixels import Pixels
 from oodbench.recipes.calibration import calibrate, upper_bounds
-from oodbench.training import Pixels
 
 IMAGES = torch.randint(0, 256, (200, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
