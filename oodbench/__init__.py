@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from importlib import import_module
+from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
+
     from oodbench.benchmark import Benchmark
     from oodbench.card import Card
     from oodbench.classifier import Classifier
     from oodbench.data.imageset import ImageSet
     from oodbench.detectors.base import Detector, parameter
     from oodbench.errors import NotFittedError, OodbenchError
-    from oodbench.harness import run
+    from oodbench.guard import Guard, fit, load_guard
     from oodbench.metrics import evaluate
-    from oodbench.outputs import Needs, Outputs
+    from oodbench.outputs import FitData, Needs, Outputs
     from oodbench.plan import Machine
     from oodbench.run_folder import Result
+    from oodbench.runner import run
 
 # Imported when first asked for: `import oodbench` and the command line's --help must not wait for torch.
 _PUBLIC = {
@@ -24,6 +27,8 @@ _PUBLIC = {
     "Card": "oodbench.card",
     "Classifier": "oodbench.classifier",
     "Detector": "oodbench.detectors.base",
+    "FitData": "oodbench.outputs",
+    "Guard": "oodbench.guard",
     "ImageSet": "oodbench.data.imageset",
     "Machine": "oodbench.plan",
     "Needs": "oodbench.outputs",
@@ -32,8 +37,10 @@ _PUBLIC = {
     "Outputs": "oodbench.outputs",
     "Result": "oodbench.run_folder",
     "evaluate": "oodbench.metrics",
+    "fit": "oodbench.guard",
+    "load_guard": "oodbench.guard",
     "parameter": "oodbench.detectors.base",
-    "run": "oodbench.harness",
+    "run": "oodbench.runner",
 }
 
 __all__ = [
@@ -41,6 +48,8 @@ __all__ = [
     "Card",
     "Classifier",
     "Detector",
+    "FitData",
+    "Guard",
     "ImageSet",
     "Machine",
     "Needs",
@@ -48,13 +57,18 @@ __all__ = [
     "OodbenchError",
     "Outputs",
     "Result",
+    "__version__",
     "evaluate",
+    "fit",
+    "load_guard",
     "parameter",
     "run",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return metadata.version("oodbench")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'oodbench' has no attribute '{name}'")
     return getattr(import_module(_PUBLIC[name]), name)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,9 @@ from typing import Any
 from oodbench.errors import OodbenchError, unknown_name
 
 DEFAULT = "digits"
+"""The benchmark that is run where none is named."""
+
+_DECIDED = ("id", "ood", "name", "parameters")
 VERSION = 1
 
 
@@ -22,13 +25,14 @@ class Benchmark:
     """What is to be run. Equal benchmarks on equal data and weights give equal scores on one kind of device.
 
     Attributes:
-        name: how results call it.
+        name: how results call it; `custom` where none is given and it is not the default benchmark.
         id: the ID set: a name, `npz:PATH` or `folder:PATH`.
         ood: the OOD sets: names, groups, `npz:PATH` or `folder:PATH`.
         models: classifiers: a checkpoint's path, `ARCHITECTURE=PATH`, or an architecture that oodbench trains on the
             ID set; none is the default architecture for the ID set's images.
         mean, std: input normalisation of checkpoints that do not know theirs: numbers separated by commas, or a name.
-        detectors: names with parameters, e.g. `odin(norm=l2)`.
+        detectors: names with parameters, e.g. `odin(norm=l2)`, or from Python Detector objects; None are the default
+            ones of the catalogue, on anything but the default ID set and classifier without those that train one.
         parameters: hyper-parameters of all detectors of a name, e.g. {"odin.epsilon": 0.002}.
         fit: where fit images come from, if not from the ID set's training split.
         fit_limit: how many fit images are drawn at most.
@@ -38,9 +42,9 @@ class Benchmark:
         version: of the benchmark's definition; results of different versions do not mix.
     """
 
-    id: str = "digits"
-    ood: tuple[str, ...] = ("gaussian", "uniform", "set:structured", "photos")
-    detectors: tuple[str, ...] = ("smood", "lc", "odin", "oodl", "maxlogit", "energy", "constant", "random")
+    id: str = field(default_factory=lambda: _default("id"))
+    ood: tuple[str, ...] = field(default_factory=lambda: tuple(_default("ood")))
+    detectors: tuple[Any, ...] | None = None
     models: tuple[str, ...] = ()
     mean: str | None = None
     std: str | None = None
@@ -50,20 +54,27 @@ class Benchmark:
     validation_ood: tuple[str, ...] = ()
     limit: int | None = None
     seed: int = 0
-    name: str = "custom"
+    name: str = ""
     version: int = VERSION
 
     def __post_init__(self) -> None:
+        if not self.name:
+            default = {key: _default(key) for key in ("id", "ood")}
+            changed = any(getattr(self, one.name) != one.default for one in fields(self) if one.name not in _DECIDED)
+            is_default = not changed and not self.parameters and (self.id, list(self.ood)) == (*default.values(),)
+            object.__setattr__(self, "name", DEFAULT if is_default else "custom")
         for listed in ("ood", "detectors", "models", "validation_ood"):
             value = getattr(self, listed)
-            if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+            if listed == "detectors" and value is None:
+                continue
+            if not isinstance(value, list | tuple) or not all(_is_name(item, listed) for item in value):
                 raise OodbenchError(f"the benchmark's '{listed}' must be a list of names, not {value!r}")
             object.__setattr__(self, listed, tuple(value))
         for text in ("id", "name"):
             if not isinstance(getattr(self, text), str):
                 raise OodbenchError(f"the benchmark's '{text}' must be a name, not {getattr(self, text)!r}")
         for needed in ("ood", "detectors"):
-            if not getattr(self, needed):
+            if getattr(self, needed) == ():
                 raise OodbenchError(f"the benchmark names no {needed}; give at least one")
         for counted in ("limit", "fit_limit"):
             value = getattr(self, counted)
@@ -102,11 +113,30 @@ class Benchmark:
 
     def as_dict(self) -> dict[str, Any]:
         """Values that JSON can hold, as they stand on the card."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        values["parameters"] = dict(self.parameters)
+        values["detectors"] = None if self.detectors is None else list(map(str, self.detectors))
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
     def short_hash(self) -> str:
         """Six hexadecimal digits that differ between different benchmarks."""
         return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()[:6]
+
+
+def _default(key: str) -> Any:
+    """What the default benchmark says."""
+    return tomllib.loads(embedded_benchmarks()[DEFAULT])[key]
+
+
+def _is_name(item: Any, listed: str) -> bool:
+    if isinstance(item, str):
+        return True
+    if listed != "detectors":
+        return False
+    # Only where an object was given: reading a benchmark does not wait for torch.
+    from oodbench.detectors.base import Detector
+
+    return isinstance(item, Detector)
 
 
 def embedded_benchmarks() -> dict[str, str]:

@@ -1,51 +1,27 @@
-"""What is taken out of a classifier's forward pass, and how."""
+"""What is taken out of a classifier's forward pass, and how; and passes in which something is changed on its way."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields
-from typing import Any
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from oodbench.classifier import PENULTIMATE, Classifier
+from oodbench.classifier import Classifier
 from oodbench.errors import OodbenchError, unknown_name
-
-ALL_LAYERS = frozenset({"*"})
+from oodbench.outputs import PENULTIMATE, Change, Needs
 
 SMALLEST_PASS = 16
 """A smaller batch is filled up to this many images. The float32 kernels for a handful of images round in
 another order, and where a ReLU stands on its edge that changes an input gradient by percents: an image's
 score would depend on its batch."""
 
-
-@dataclass(frozen=True)
-class Needs:
-    """What a detector reads, so that one pass can capture it for all.
-
-    Attributes:
-        logits, features: the network's output, and the input of its last linear layer.
-        layers: names of candidate layers whose pooled outputs are read; `ALL_LAYERS` is every one.
-        images: the pixels themselves, when scoring.
-        input_gradient: `Outputs.input_gradient` or `Outputs.perturbed`, on live batches, when scoring.
-        proxies: image sets made from the fit images that `fit` compares ID with, by their names in the data
-            catalogue, e.g. "pixel-shuffled".
-        validation_proxies: those that `fit` reads only where the user named no validation set.
-        labels: the classes of the fit images, in `fit`.
-    """
-
-    logits: bool = False
-    features: bool = False
-    layers: frozenset[str] = frozenset()
-    images: bool = False
-    input_gradient: bool = False
-    proxies: frozenset[str] = frozenset()
-    validation_proxies: frozenset[str] = frozenset()
-    labels: bool = False
-
-    def __or__(self, other: Needs) -> Needs:
-        return Needs(*(getattr(self, one.name) | getattr(other, one.name) for one in fields(self)))
+SELU_LIMIT = -1.7580993408473766
+DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
 
 
 @dataclass
@@ -55,50 +31,84 @@ class PassCount:
     forward: int = 0
     gradient: int = 0
     perturbed: int = 0
+    edited: int = 0
+    further: int = 0
+
+
+class Passed(NamedTuple):
+    """What came of a pass of N images.
+
+    Attributes:
+        logits: N×K, with their graph where gradients are asked for.
+        taken: by `features` or layer, what the network had there, with its graph, of at least N images.
+        tensors: what was to be captured, detached, by its name in `Outputs`.
+    """
+
+    logits: Tensor
+    taken: dict[str, Tensor]
+    tensors: dict[str, Tensor]
 
 
 class Capture:
     """Hooks that take what `needs` names out of a forward pass; in place only inside `with capture:`.
 
+    Args:
+        welcome: what is taken too, as far as the network lets it.
+
     Raises:
         OodbenchError: a layer that is needed is not there, or the penultimate features are not known.
     """
 
-    def __init__(self, classifier: Classifier, needs: Needs, count: PassCount) -> None:
+    def __init__(self, classifier: Classifier, needs: Needs, count: PassCount, welcome: Needs | None = None) -> None:
         self.classifier, self.needs, self.count = classifier, needs, count
         self._submodules = dict(classifier.module.named_modules())
-        self._layers = _wanted_layers(classifier, needs.layers)
-        self._wants_features = needs.features or PENULTIMATE in self._layers
+        needed = _wanted(classifier, needs.named("layer"), classifier.layers)
+        wanted = needs | (welcome or Needs())
+        self._layers = _wanted(classifier, wanted.named("layer"), classifier.layers)
+        self._only_welcome = set(self._layers) - set(needed)
+        if classifier.head is None and "features" not in needs and PENULTIMATE not in needed:
+            wanted, self._layers = (
+                Needs(*(wanted - {"features"})),
+                tuple(one for one in self._layers if one != PENULTIMATE),
+            )
+        self._maps = {name: layer_of_maps(classifier, name) for name in _wanted_maps(classifier, needs.named("maps"))}
+        self._wants_features = "features" in wanted or PENULTIMATE in self._layers
         if self._wants_features and classifier.head is None:
             raise OodbenchError(
                 f"the penultimate features of {classifier.name} are not known, since its last step is not a "
                 f"linear layer; name its head: Classifier(module, head='...')"
             )
         self._taken: dict[str, Tensor] = {}
-        self._hooks: list[Any] = []
+        self._hooks = ExitStack()
         self._open = False
 
     def __enter__(self) -> Capture:
         self._open = True
         if self._wants_features:
-            head = self._submodules[self.classifier.head or ""]
-            self._hooks.append(head.register_forward_pre_hook(self._take_features))
-        for name in self._layers:
-            if name != PENULTIMATE:
-                self._hooks.append(self._submodules[name].register_forward_hook(self._layer_taker(name)))
+            self._hook(self._head.register_forward_pre_hook(self._take_features))
+        for name in {*self._layers, *self._maps.values()} - {PENULTIMATE}:
+            self._hook(self._submodules[name].register_forward_hook(self._layer_taker(name)))
         return self
 
     def __exit__(self, *_: object) -> None:
         self._open = False
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks.clear()
+        self._taken.clear()
+        self._hooks.close()
 
-    def forward(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The logits with their graph, and all captured tensors, detached, under the keys of `Outputs`.
+    @property
+    def _head(self) -> nn.Module:
+        return self._submodules[self.classifier.head or ""]
+
+    def _hook(self, handle: Any) -> None:
+        self._hooks.callback(handle.remove)
+
+    def forward(
+        self, images: Tensor, changes: Mapping[str, Change] | None = None, dropout: int | None = None
+    ) -> Passed:
+        """Pass images, float N×C×H×W in [0, 1] on the classifier's device.
 
         Args:
-            images: float N×C×H×W in [0, 1], on the classifier's device.
+            changes, dropout: see `Outputs.edited` and `Outputs.forward`.
 
         Raises:
             OodbenchError: the pass is over, and with it the classifier's eval mode.
@@ -106,15 +116,21 @@ class Capture:
         if not self._open:
             raise OodbenchError("a batch was perturbed after its pass was over; score it while `passes` has it out")
         self._taken.clear()
-        count = len(images)
-        # On CPUs convolutions are faster in this order of memory (1.13 × on a ResNet-20, 2 cores).
-        logits = self.classifier(_filled(images).contiguous(memory_format=torch.channels_last))[:count]
+        count, filled = len(images), _filled(images)
+        with self._changed(changes or {}), self._dropping(filled, dropout):
+            # On CPUs convolutions are faster in this order of memory (1.13 × on a ResNet-20, 2 cores).
+            logits = self.classifier(filled.contiguous(memory_format=torch.channels_last))[:count]
         tensors = {"logits": shown(logits)}
         if self._wants_features:
-            tensors["features"] = shown(self._layer_output(PENULTIMATE)[:count])
+            tensors["features"] = shown(self._layer_output(PENULTIMATE)[:count].flatten(1))
+        shape = self.classifier.image_shape
         for name in self._layers:
-            tensors[f"layer:{name}"] = shown(self._layer_output(name)[:count])
-        return logits, tensors
+            if name in self._only_welcome and name not in self._taken:
+                continue
+            tensors[f"layer:{name}"] = shown(pooled(self._layer_output(name)[:count].detach(), shape))
+        for name, layer in self._maps.items():
+            tensors[f"maps:{name}"] = shown(channels_first(self._layer_output(layer)[:count], shape))
+        return Passed(logits, dict(self._taken), tensors)
 
     def _layer_output(self, name: str) -> Tensor:
         if name not in self._taken:
@@ -125,26 +141,97 @@ class Capture:
         return self._taken[name]
 
     def _take_features(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        self._taken[PENULTIMATE] = inputs[0].detach().flatten(1)
+        self._taken[PENULTIMATE] = inputs[0]
 
     def _layer_taker(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
         def take(module: nn.Module, _inputs: Any, output: Any) -> None:
-            if not isinstance(output, Tensor):
-                raise OodbenchError(
-                    f"layer '{name}' ({type(module).__name__}) gives {type(output).__name__}, not a tensor; "
-                    f"name other candidate layers: Classifier(module, layers=[...])"
-                )
-            shape = self.classifier.image_shape
-            # Layer normalisation is over the last axis: networks that have it may keep their channels there.
-            unsure = output.dim() == 4 and _space(output, shape) is None
-            if unsure and any(isinstance(part, nn.LayerNorm) for part in module.modules()):
-                raise OodbenchError(
-                    f"layer '{name}' ({type(module).__name__}) gives N×{'×'.join(map(str, output.shape[1:]))}, which "
-                    f"may be N×C×H×W or N×H×W×C; name other candidate layers: Classifier(module, layers=[...])"
-                )
-            self._taken[name] = pooled(output.detach(), shape)
+            problem = self._unclear(name, module, output)
+            if problem is None:
+                self._taken[name] = output
+            elif name not in self._only_welcome:
+                raise OodbenchError(f"{problem}; name other candidate layers: Classifier(module, layers=[...])")
 
         return take
+
+    def _unclear(self, name: str, module: nn.Module, output: Any) -> str | None:
+        """Why a layer's output cannot be read, in words."""
+        if not isinstance(output, Tensor):
+            return f"layer '{name}' ({type(module).__name__}) gives {type(output).__name__}, not a tensor"
+        # Layer normalisation is over the last axis: networks that have it may keep their channels there.
+        unsure = output.dim() == 4 and _space(output, self.classifier.image_shape) is None
+        if unsure and any(isinstance(part, nn.LayerNorm) for part in module.modules()):
+            form = "×".join(map(str, output.shape[1:]))
+            return f"layer '{name}' ({type(module).__name__}) gives N×{form}, which may be N×C×H×W or N×H×W×C"
+        return None
+
+    @contextmanager
+    def _changed(self, changes: Mapping[str, Change]) -> Iterator[None]:
+        """The network with other features or maps; before the hooks that take them."""
+        with ExitStack() as hooks:
+            for name, change in changes.items():
+                hooks.callback(self._changing(name, change).remove)
+            yield
+
+    def _changing(self, name: str, change: Change) -> Any:
+        prefix, _, rest = name.partition(":")
+        if name == "features":
+            if self.classifier.head is None:
+                raise OodbenchError(f"the penultimate features of {self.classifier.name} are not known")
+            return self._head.register_forward_pre_hook(
+                lambda _, inputs: (change(inputs[0].flatten(1)), *inputs[1:]), prepend=True
+            )
+        if prefix != "maps":
+            raise OodbenchError(f"'{name}' cannot be changed in a pass; features and maps:NAME can")
+        layer, shape = layer_of_maps(self.classifier, rest), self.classifier.image_shape
+
+        def changed(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+            back = change(channels_first(output, shape))
+            return back.permute(0, 2, 3, 1) if _space(output, shape) == (1, 2) else back
+
+        return self._submodules[layer].register_forward_hook(changed, prepend=True)
+
+    @contextmanager
+    def _dropping(self, images: Tensor, seed: int | None) -> Iterator[None]:
+        """The network with its dropout on, each image by masks of its own."""
+        if seed is None:
+            yield
+            return
+        layers = {name: one for name, one in self._submodules.items() if isinstance(one, DROPOUTS) and one.p > 0}
+        if not layers:
+            raise OodbenchError(f"{self.classifier.name} has no dropout layer, so there is nothing to be drawn")
+        keys = [hashlib.sha256(one.numpy().tobytes()).digest() for one in images.detach().cpu().float().contiguous()]
+        with ExitStack() as hooks:
+            for name, layer in layers.items():
+                # Before the hooks that take what a layer gives.
+                dropping = _Dropping(f"{seed} {name}", keys)
+                hooks.callback(layer.register_forward_hook(dropping, prepend=True).remove)
+            yield
+
+
+class _Dropping:
+    """A dropout layer's output in which each image loses values by a generator of its own."""
+
+    def __init__(self, what: str, keys: list[bytes]) -> None:
+        self.what, self.keys, self.calls = what, keys, 0
+
+    def __call__(self, layer: Any, inputs: tuple[Tensor, ...], _output: Tensor) -> Tensor:
+        values = inputs[0]
+        if layer.p >= 1:
+            return torch.zeros_like(values)
+        whole_channels = isinstance(layer, nn.Dropout1d | nn.Dropout2d | nn.Dropout3d)
+        shape = (values.shape[1], *(1,) * (values.dim() - 2)) if whole_channels else values.shape[1:]
+        masks = []
+        for key in self.keys:
+            seed = hashlib.sha256(key + f"{self.what} {self.calls}".encode()).digest()[:8]
+            generator = torch.Generator().manual_seed(int.from_bytes(seed, "little") >> 1)
+            masks.append(torch.rand(shape, generator=generator) >= layer.p)
+        self.calls += 1
+        kept = torch.stack(masks).to(values.device, values.dtype)
+        if isinstance(layer, nn.AlphaDropout):
+            # What is dropped is SELU's limit; mean and variance stay (Klambauer et al. 2017, arXiv 1706.02515).
+            scale = ((1 - layer.p) * (1 + layer.p * SELU_LIMIT**2)) ** -0.5
+            return scale * (values * kept + SELU_LIMIT * (1 - kept - layer.p))
+        return values * kept / (1 - layer.p)
 
 
 def pooled(output: Tensor, image_shape: tuple[int, int, int]) -> Tensor:
@@ -186,17 +273,44 @@ def _filled(images: Tensor) -> Tensor:
     return torch.cat([images, images[-1:].detach().expand(missing, *images.shape[1:])])
 
 
-def _wanted_layers(classifier: Classifier, names: frozenset[str]) -> tuple[str, ...]:
-    """The layers that are to be captured, in order from the input.
+def channels_first(output: Tensor, image_shape: tuple[int, int, int]) -> Tensor:
+    """N×C×H×W of a layer's output of that form, or of N×H×W×C."""
+    if output.dim() != 4:
+        raise OodbenchError(f"a layer that gives {output.dim()} axes has no maps; name another, maps:NAME")
+    return output.permute(0, 3, 1, 2) if _space(output, image_shape) == (1, 2) else output
+
+
+def layer_of_maps(classifier: Classifier, name: str) -> str:
+    """The candidate layer whose maps are called `maps:name`.
+
+    Raises:
+        OodbenchError: there is none.
+    """
+    if not classifier.map_layers:
+        raise OodbenchError(
+            f"{classifier.name} has no candidate layer that gives maps (N×C×H×W); name some that do: "
+            f"Classifier(module, layers=[...])"
+        )
+    if name == "last":
+        return classifier.map_layers[-1]
+    return _wanted(classifier, frozenset({name}), classifier.map_layers)[0]
+
+
+def _wanted_maps(classifier: Classifier, names: frozenset[str]) -> tuple[str, ...]:
+    if names:
+        layer_of_maps(classifier, "last")  # says so where no candidate has maps
+    return (*(("last",) if "last" in names else ()), *_wanted(classifier, names - {"last"}, classifier.map_layers))
+
+
+def _wanted(classifier: Classifier, names: frozenset[str], candidates: tuple[str, ...]) -> tuple[str, ...]:
+    """The candidates that are to be captured, in order from the input; `*` is every one.
 
     Candidates only: a detector that chooses among all captured layers must not choose another one because of
     what a detector beside it needs.
     """
-    wanted = names - ALL_LAYERS
-    if "*" in names:
-        wanted |= set(classifier.layers)
+    wanted = set(candidates) if "*" in names else names
     for name in wanted:
-        if name not in classifier.layers:
+        if name not in candidates:
             hint = "Classifier(module, layers=[...]) makes other submodules candidates"
-            raise unknown_name(f"candidate layer of {classifier.name}", name, classifier.layers, hint)
-    return tuple(name for name in classifier.layers if name in wanted)
+            raise unknown_name(f"candidate layer of {classifier.name}", name, candidates, hint)
+    return tuple(name for name in candidates if name in wanted)

@@ -18,12 +18,13 @@ from tabulate import tabulate
 from oodbench.benchmark import Benchmark
 from oodbench.card import Card
 from oodbench.errors import OodbenchError
-from oodbench.harness import run
 from oodbench.metrics import METRICS, evaluate
 from oodbench.models.catalogue import MODELS
-from oodbench.plan import Machine, build_detectors, own_checkpoints
+from oodbench.plan import Machine, make_plan
 from oodbench.progress import Reporter
+from oodbench.recipes.catalogue import PLAIN
 from oodbench.run_folder import CARD_FILE, Result
+from oodbench.runner import run
 
 Key = tuple[str, str, str]
 """(classifier, detector, set)."""
@@ -286,21 +287,22 @@ def rerun(baseline: Result, machine: Machine, reporter: Reporter | None = None) 
 
     Raises:
         OodbenchError: the benchmark names no checkpoint of its classifier, or of a detector's own classifier, so that
-            it would be trained anew; and as `harness.run`.
+            it would be trained anew; and as `runner.run`.
     """
     benchmark = Benchmark(**_relocated(baseline.card.benchmark, baseline.path.parent, Path()))
-    detectors = build_detectors(benchmark)
-    own = own_checkpoints(benchmark.models, detectors)
-    missing = [f"the classifier of {label}" for label, one in detectors.items() if one.recipe not in (None, *own)]
-    if set(benchmark.models) <= set(own.values()) or set(benchmark.models) & set(MODELS):
-        missing.insert(0, "the classifier")
+    trained = [one for one in make_plan(benchmark, machine).assignments if one.wanted.is_trained]
+    missing = [
+        "the classifier" if one.wanted.recipe == PLAIN else f"the classifier of {', '.join(one.detectors)}"
+        for one in trained
+    ]
     if missing:
         raise OodbenchError(
             f"the baseline's benchmark names no checkpoint of {' and of '.join(missing)}, so a new one would be "
             "trained, which scores otherwise; make the baseline of `oodbench run --model CHECKPOINT` (what detectors "
             "train is made by `oodbench train --recipe`), or give a run with --against"
         )
-    return run(benchmark, machine=machine, reporter=reporter)
+    # From the store it would compare scores with themselves, and see no other kernels.
+    return run(benchmark, machine=replace(machine, store=False), reporter=reporter)
 
 
 def _relocated(benchmark: Mapping[str, Any], old: Path, new: Path, must_exist: bool = False) -> dict[str, Any]:

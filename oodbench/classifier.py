@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,9 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from oodbench.errors import OodbenchError
-
-PENULTIMATE = "penultimate"
-"""The name under which the penultimate features stand among the candidate layers."""
+from oodbench.outputs import PENULTIMATE, Head
 
 
 class Classifier:
@@ -61,9 +60,10 @@ class Classifier:
         self.std = _per_channel(std, image_shape[0], "std")
         if not all(value > 0 for value in self.std):
             raise OodbenchError(f"the standard deviations of the input normalisation must be positive: {self.std}")
-        called, found = self._probe()
+        called, found, spatial = self._probe()
         self.head = head if head is not None else found
         self.layers = tuple(layers) if layers is not None else self._default_layers(called)
+        self.map_layers = tuple(name for name in self.layers if name in spatial)
         submodules = dict(module.named_modules())
         for wanted in (*self.layers, *([self.head] if self.head else [])):
             if wanted not in submodules and wanted != PENULTIMATE:
@@ -102,10 +102,33 @@ class Classifier:
         """Where the weights lie."""
         return next((tensor.device for tensor in self.module.state_dict().values()), torch.device("cpu"))
 
+    @property
+    def precision(self) -> torch.dtype:
+        """Of the images that enter it: float64 for a module in float64, float32 for any other, since input gradients
+        underflow in less."""
+        dtypes = {parameter.dtype for parameter in self.module.parameters()}
+        return torch.float64 if torch.float64 in dtypes else torch.float32
+
     def to(self, device: torch.device | str) -> Classifier:
         """Move the module; returns itself."""
         self.module.to(device)
         return self
+
+    def head_weights(self) -> Head | None:
+        """The last linear layer; None where the last step is not one."""
+        head = self.module.get_submodule(self.head) if self.head else None
+        weight, bias = (getattr(head, name, None) for name in ("weight", "bias"))
+        if not isinstance(weight, Tensor) or weight.dim() != 2:
+            return None
+        weight = weight.detach().cpu() if weight.device.type == "mps" else weight.detach()
+        bias = torch.zeros(len(weight)) if bias is None else bias.detach()
+        return Head(weight.double(), bias.to(weight.device).double())
+
+    def called(self, name: str) -> Classifier:
+        """The same classifier under another name; this one keeps its own."""
+        other = copy.copy(self)
+        other.name = name
+        return other
 
     def facts(self) -> dict[str, Any]:
         """Classes, image form and normalisation, in plain values."""
@@ -129,20 +152,23 @@ class Classifier:
             digest.update(array.flatten().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
-    def _probe(self) -> tuple[dict[str, nn.Module], str | None]:
-        """The submodules that a forward pass calls, in the order in which they finish, and the head among them;
-        checks the logits' form."""
+    def _probe(self) -> tuple[dict[str, nn.Module], str | None, set[str]]:
+        """The submodules that a forward pass calls, in the order in which they finish, the head among them, and
+        those whose outputs have four axes; checks the logits' form."""
         called: dict[str, nn.Module] = {}
+        spatial: set[str] = set()
         from_linear: dict[str, Tensor] = {}
 
         def note(submodule: nn.Module, _inputs: object, output: Tensor) -> None:
             called[names[submodule]] = submodule
+            if isinstance(output, Tensor) and output.dim() == 4:
+                spatial.add(names[submodule])
             if isinstance(submodule, nn.Linear):
                 from_linear[names[submodule]] = output
 
         names = {submodule: name for name, submodule in self.module.named_modules() if name}
         hooks = [submodule.register_forward_hook(note) for submodule in names]
-        images = torch.full((2, *self.image_shape), 0.5, device=self.device)
+        images = torch.full((2, *self.image_shape), 0.5, device=self.device, dtype=self.precision)
         try:
             with self.inference(), torch.no_grad():
                 logits = self(images)
@@ -161,7 +187,7 @@ class Classifier:
                 f"{self.name} should return one row of {self.num_classes} logits per image, but returned {shape} "
                 f"for 2 images; give the number of classes that it was trained on"
             )
-        return called, _find_head(from_linear, logits)
+        return called, _find_head(from_linear, logits), spatial
 
     def _default_layers(self, called: dict[str, nn.Module]) -> tuple[str, ...]:
         declared = getattr(self.module, "candidate_layers", None)

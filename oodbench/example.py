@@ -15,11 +15,13 @@ from torch import Tensor, nn
 from oodbench.classifier import Classifier
 from oodbench.data.imageset import ArraySource, ImageSet
 from oodbench.data.load import make_proxy
-from oodbench.outputs import LiveOutputs, Needs, Outputs, passes
+from oodbench.detectors.base import Detector
+from oodbench.live import Live, collected, passes
+from oodbench.outputs import FitData, Needs
 
 SIDE = 16
 NOISE_CHANNELS = 3
-FIT_COUNT = 120
+FIT_COUNT = 240
 MEAN, STD = (0.5, 0.45, 0.4), (0.25, 0.2, 0.3)
 
 
@@ -45,21 +47,29 @@ class Example:
         """ID, OOD and edge images."""
         return torch.cat([self.id_images, self.ood_images, self.edge_images])
 
-    def passes(self, images: Tensor, needs: Needs, batch_size: int = 64) -> Iterator[LiveOutputs]:
+    def passes(self, images: Tensor, needs: Needs, batch_size: int = 64) -> Iterator[Live]:
         """Live outputs of uint8 images, batch by batch."""
-        return passes(self.classifier, ((batch, None) for batch in images.split(batch_size)), needs)
+        return passes(self.classifier, images.split(batch_size), needs)
 
-    def fit_outputs(self, needs: Needs, stop: int | None = None) -> Outputs:
-        """Stored outputs of the first `stop` fit images, with labels, and with the proxies that `needs` names."""
-        stored = Needs(needs.logits, needs.features, needs.layers)
-        images = self.fit_images[:stop]
-        outputs = Outputs.concatenate(self.passes(images, stored))
-        outputs.labels = self.fit_labels[:stop]
+    def fit_data(self, detector: Detector, stop: int | None = None) -> FitData:
+        """What the detector is fitted on, of the first `stop` fit images."""
+        needs, images = detector.fit_needs, self.fit_images[:stop]
+        outputs, reduced = collected(self.passes(images, needs | Needs("logits")), {"own": detector.reduce})
         as_set = ImageSet("gratings", ArraySource(images.permute(0, 2, 3, 1).numpy()), origin="generated")
-        for name in sorted(needs.proxies | needs.validation_proxies):
+        proxies = {}
+        for name in sorted(needs.named("proxy") | needs.named("validation-proxy")):
             proxy = torch.from_numpy(np.asarray(make_proxy(name, as_set, seed=0).read(0, len(as_set))))
-            outputs.proxies[name] = Outputs.concatenate(self.passes(proxy.permute(0, 3, 1, 2), stored))
-        return outputs
+            proxies[name], _ = collected(self.passes(proxy.permute(0, 3, 1, 2), needs | Needs("logits")))
+        labels = self.fit_labels[:stop].to(self.classifier.device)
+        return FitData(outputs, labels, proxies, reduced=reduced["own"])
+
+    def fitted(self, detector: Detector, stop: int | None = None) -> Detector:
+        """The detector fitted on the first `stop` fit images."""
+        return detector.fit(self.fit_data(detector, stop))
+
+    def scores(self, detector: Detector, images: Tensor, batch_size: int = 64) -> Tensor:
+        """The scores that a fitted detector gives to uint8 images."""
+        return torch.cat([detector(live) for live in self.passes(images, detector.needs, batch_size)])
 
 
 def make_example(
@@ -77,9 +87,26 @@ def make_example(
         precision: float32 or float64 weights.
         head_factor: what the logits are multiplied by.
         device: where the classifier is; images stay on the CPU.
-        recipe: that of the detector; with "garbage" the classifier has one more output, which is high for noise,
-            with "confidence" one that is high for gratings.
+        recipe: that of the detector; the classifier has its further outputs, high for gratings or for noise as it
+            says, or is derived from two, of which the other is wider by a half.
     """
+    from oodbench.recipes.catalogue import find_recipe
+
+    derive = find_recipe(recipe).derive if recipe else None
+    widths = (width, width + width // 2) if derive else (width,)
+    classifiers = [_example_classifier(num_classes, one, head_factor, recipe) for one in widths]
+    for classifier in classifiers:
+        classifier.module.to(device, precision)
+    return Example(
+        derive(classifiers) if derive else classifiers[0],
+        *_gratings(num_classes, FIT_COUNT, seed=0),
+        id_images=_gratings(num_classes, 40, seed=1)[0],
+        ood_images=_noise(40, seed=2),
+        edge_images=_edges(),
+    )
+
+
+def _example_classifier(num_classes: int, width: int, head_factor: float, recipe: str | None) -> Classifier:
     weights = _trained(num_classes, width, recipe)
     classifier = _classifier(len(weights["head.bias"]), width)
     classifier.module.load_state_dict(weights)
@@ -88,14 +115,7 @@ def make_example(
     with torch.no_grad():
         head.weight.mul_(head_factor)
         head.bias.mul_(head_factor)
-    classifier.module.to(device, precision)
-    return Example(
-        classifier,
-        *_gratings(num_classes, FIT_COUNT, seed=0),
-        id_images=_gratings(num_classes, 40, seed=1)[0],
-        ood_images=_noise(40, seed=2),
-        edge_images=_edges(),
-    )
+    return classifier
 
 
 class _GratingNet(nn.Module):
@@ -123,13 +143,13 @@ class _GratingNet(nn.Module):
             norm.weight[smooth:] = 0.1
         self.register_buffer("white", (1 - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1))
         self.stem = nn.Sequential(convolution, norm, nn.ReLU(), nn.MaxPool2d(2))
-        self.block = nn.Sequential(mixing, nn.BatchNorm2d(2 * width), nn.ReLU())
+        self.block = nn.Sequential(mixing, nn.BatchNorm2d(2 * width))
         self.dropout = nn.Dropout(0.5)
         self.head = nn.Linear(2 * width, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
         saturated = self.white - F.relu(self.white - images)
-        logits: Tensor = self.head(self.dropout(self.block(self.stem(saturated)).mean(dim=(2, 3))))
+        logits: Tensor = self.head(self.dropout(F.relu(self.block(self.stem(saturated))).mean(dim=(2, 3))))
         return logits
 
 
@@ -153,9 +173,12 @@ def _classifier(num_classes: int, width: int) -> Classifier:
 def _trained(num_classes: int, width: int, recipe: str | None) -> dict[str, Tensor]:
     """Weights: normalisation statistics from ID images, a head by least squares, 6 for the class, 0 for noise.
 
-    An output for garbage has 6 for noise, one for confidence 6 for gratings.
+    An output beyond the classes has 6 for the images that the recipe says it is high for.
     """
-    outputs = num_classes + (recipe in ("garbage", "confidence"))
+    from oodbench.recipes.catalogue import PLAIN, find_recipe
+
+    made = find_recipe(recipe or PLAIN)
+    outputs = num_classes + made.more_outputs
     classifier = _classifier(outputs, width)
     images, labels = _gratings(num_classes, FIT_COUNT, seed=0)
     for layer in classifier.module.modules():
@@ -164,17 +187,15 @@ def _trained(num_classes: int, width: int, recipe: str | None) -> dict[str, Tens
             layer.reset_running_stats()
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         classifier(images / 255)  # in train mode, as modules are made
-    shown = ((batch, None) for batch in (images, _noise(80, seed=3)))
-    features = Outputs.concatenate(passes(classifier, shown, Needs(features=True))).features.double()
+    stored, _ = collected(passes(classifier, [images, _noise(80, seed=3)], Needs("features")))
+    features = stored.features.double()
     wanted = torch.zeros(len(features), outputs, dtype=torch.float64)
     wanted[: len(images)] = 6 * F.one_hot(labels, outputs) - 6 / outputs
-    if recipe == "garbage":
-        wanted[len(images) :, -1] = 6
-    elif recipe == "confidence":
-        wanted[: len(images), -1] = 6
+    high = slice(len(images)) if made.high_for == "ID" else slice(len(images), None)
+    wanted[high, num_classes:] = 6
     design = torch.cat([features, torch.ones(len(features), 1)], dim=1)
-    gram = design.T @ design + 1e-3 * torch.eye(design.shape[1])
-    solution = torch.linalg.solve(gram, design.T @ wanted).float()
+    normal = design.T @ design + 1e-3 * torch.eye(design.shape[1])
+    solution = torch.linalg.solve(normal, design.T @ wanted).float()
     head = {"head.weight": solution[:-1].T, "head.bias": solution[-1]}
     return {**classifier.module.state_dict(), **head}
 

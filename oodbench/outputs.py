@@ -1,86 +1,198 @@
-"""What a classifier makes of images: captured in one pass, shared by all detectors.
+"""What a classifier makes of images, as named tensors, and what detectors say they read of it.
 
-`passes` runs the network and yields one `LiveOutputs` a batch; `Outputs.concatenate` joins them into plain
-`Outputs`. A live batch still has its images and its autograd graph, so that `input_gradient` and `perturbed`
-are computed on demand, once, for all detectors that ask.
+| name | tensor |
+| --- | --- |
+| `logits` | N×K, as the network gave them |
+| `features` | N×D, the input of the last linear layer |
+| `layer:NAME`, `layer:*` | N×C, a candidate layer's output, averaged over space; of every one |
+| `maps:NAME`, `maps:last`, `maps:*` | N×C×H×W, a candidate layer's output; of the last, of every one that has such |
+| `images` | N×C×H×W in [0, 1], as the classifier took them |
+
+A detector may need further: `head`, the last linear layer; `gradient` and `live`, the batch with or without its
+autograd graph at hand (see `oodbench.live`); and to be fitted `labels`, the classes of the fit images, `proxy:NAME`,
+the outputs of a set made from them, and `validation-proxy:NAME`, the same where the user named no validation set.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from oodbench.capture import ALL_LAYERS, Capture, Needs, PassCount, pooled, shown
-from oodbench.classifier import Classifier
-from oodbench.errors import OodbenchError
-from oodbench.perturbation import Norm, step
+from oodbench.errors import OodbenchError, unknown_name
+from oodbench.perturbation import Norm
 
-__all__ = ["ALL_LAYERS", "LiveOutputs", "Needs", "Outputs", "PassCount", "passes", "pooled"]
+PENULTIMATE = "penultimate"
+"""The name under which the penultimate features stand among the candidate layers."""
+
+Change = Callable[[Tensor], Tensor]
+"""What becomes of a quantity, image by image; pure."""
+
+PLAIN = ("logits", "features", "images", "head", "gradient", "live", "labels")
+PREFIXES = ("layer", "maps", "proxy", "validation-proxy")
+
+
+class Needs(frozenset[str]):
+    """Names of what a detector reads (see the table above), so that one pass can capture it for all."""
+
+    def __new__(cls, *names: str) -> Needs:
+        for name in names:
+            prefix, colon, rest = name.partition(":")
+            if not (name in PLAIN or (prefix in PREFIXES and colon and rest)):
+                raise unknown_name("quantity", name, [*PLAIN, *(f"{prefix}:NAME" for prefix in PREFIXES)])
+        return super().__new__(cls, names)
+
+    def __or__(self, other: object) -> Needs:
+        return Needs(*super().__or__(other))  # type: ignore[operator]
+
+    def __reduce__(self) -> tuple[type[Needs], tuple[str, ...]]:
+        return Needs, tuple(self)  # a set is otherwise copied by a list of its names
+
+    @property
+    def stored(self) -> Needs:
+        """Those that are small enough to be kept of every image."""
+        return Needs(*filter(_is_small, self))
+
+    @property
+    def live(self) -> bool:
+        """Whether the batch must be at hand when it is scored."""
+        return any(name in ("images", "gradient", "live") or name.startswith("maps:") for name in self)
+
+    def named(self, prefix: str) -> frozenset[str]:
+        """NAME of every `prefix:NAME`."""
+        return frozenset(name.partition(":")[2] for name in self if name.startswith(f"{prefix}:"))
+
+
+class Head(NamedTuple):
+    """The last linear layer, in float64: weight K×D and bias K; `head(features) = logits`."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """N×K logits of N×D features, float64."""
+        return features.double() @ self.weight.T + self.bias
 
 
 class Outputs:
-    """The captured quantities of N images, in their order.
+    """The captured quantities of N images, in their order: a dictionary of tensors, and the head.
 
-    Attributes:
-        labels: int64 N, or None where the images have none.
-        proxies, validation: on the outputs of the fit images only, outputs of proxy sets made from ID, and of
-            OOD validation sets that the user named, by name.
+    Args:
+        tensors: by name; all of N images.
+        head: of the classifier; None where its last step is not a linear layer.
     """
 
-    def __init__(
-        self,
-        *,
-        logits: Tensor | None = None,
-        features: Tensor | None = None,
-        layers: Mapping[str, Tensor] | None = None,
-        images: Tensor | None = None,
-        labels: Tensor | None = None,
-        proxies: Mapping[str, Outputs] | None = None,
-        validation: Mapping[str, Outputs] | None = None,
-    ) -> None:
-        self._logits, self._features, self._images = logits, features, images
-        self._layers = dict(layers or {})
-        self.labels = labels
-        self.proxies = dict(proxies or {})
-        self.validation = dict(validation or {})
+    def __init__(self, tensors: Mapping[str, Tensor], head: Head | None = None) -> None:
+        self._tensors, self._head = dict(tensors), head
 
     def __len__(self) -> int:
-        return len(next(iter(self.tensors().values()), ()))
+        return len(next(iter(self._tensors.values()), ()))
 
     @property
     def logits(self) -> Tensor:
         """N×K, as the network gave them."""
-        return _captured(self._logits, "logits")
+        return self.tensor("logits")
 
     @property
     def features(self) -> Tensor:
         """N×D, the input of the last linear layer."""
-        return _captured(self._features, "features")
+        return self.tensor("features")
 
     @property
     def images(self) -> Tensor:
         """N×C×H×W in [0, 1], as the classifier took them."""
-        return _captured(self._images, "images")
+        return self.tensor("images")
+
+    def layer(self, name: str) -> Tensor:
+        """N×C, the layer's output, averaged over space."""
+        return self.tensor(f"layer:{name}")
+
+    def maps(self, name: str = "last") -> Tensor:
+        """N×C×H×W, the layer's output."""
+        return self.tensor(f"maps:{name}")
+
+    @property
+    def head(self) -> Head:
+        """The last linear layer.
+
+        Raises:
+            OodbenchError: the classifier's last step is not one.
+        """
+        if self._head is None:
+            raise OodbenchError(
+                "the classifier's last step is not a linear layer, which this detector reads; name its head: "
+                "Classifier(module, head='...')"
+            )
+        return self._head
 
     @property
     def layer_names(self) -> tuple[str, ...]:
         """The captured layers, in order from the input."""
-        return tuple(self._layers)
+        return self._names("layer:")
 
-    def layer(self, name: str) -> Tensor:
-        """N×C, the layer's output, averaged over space."""
-        if name not in self._layers:
-            captured = ", ".join(self._layers) or "none"
-            raise OodbenchError(f"layer '{name}' was not captured; captured are: {captured}")
-        return self._layers[name]
+    @property
+    def map_names(self) -> tuple[str, ...]:
+        """The layers whose maps were captured, in order from the input."""
+        return self._names("maps:")
+
+    def tensor(self, name: str) -> Tensor:
+        """A quantity by its name.
+
+        Raises:
+            OodbenchError: it was not captured.
+        """
+        if name not in self._tensors:
+            captured = ", ".join(self._tensors) or "nothing"
+            raise OodbenchError(f"{name} was not captured, but {captured}; the detector must declare it in its needs")
+        return self._tensors[name]
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        """All that was captured, by name."""
+        return MappingProxyType(self._tensors)
+
+    def stored(self) -> Outputs:
+        """What is small enough to be kept of every image, without a graph."""
+        return Outputs({name: tensor for name, tensor in self._tensors.items() if _is_small(name)}, self._head)
+
+    def replaced(self, **tensors: Tensor) -> Outputs:
+        """The same outputs with other tensors, which no further pass goes into."""
+        return Outputs(self._tensors | tensors, self._head)
+
+    def edited(self, changes: Mapping[str, Change]) -> Outputs:
+        """The outputs of the network in which quantities are changed on their way.
+
+        With `features` the logits follow by the head, at no cost; `maps:NAME` costs a further pass, on live batches.
+        Whatever a detector asks of the result, gradients too, is of the changed network.
+
+        Args:
+            changes: by name of the quantity, what becomes of it.
+
+        Raises:
+            OodbenchError: the outputs are stored, and something else than `features` shall change.
+        """
+        if not changes:
+            return self
+        if set(changes) != {"features"}:
+            raise _stored(f"the network with other {', '.join(changes)}")
+        features = changes["features"](self.features)
+        tensors = self._tensors | {"features": features, "logits": self.head(features)}
+        return Outputs(tensors | {name: features for name in tensors if name == f"layer:{PENULTIMATE}"}, self._head)
 
     def input_gradient(self, temperature: float) -> Tensor:
         """∇_x CE(z(x)/T, argmax z(x)), N×C×H×W; on live batches only."""
-        raise OodbenchError("these outputs are stored: the input gradient exists on live batches only")
+        raise _stored("the input gradient")
+
+    def gradient(self, of: Callable[[Outputs], Tensor], wrt: str = "images") -> Tensor:
+        """The gradient of a scalar an image; on live batches only.
+
+        Args:
+            of: takes the outputs with their graph and gives (N,), each value of its image alone.
+            wrt: `images`, `features`, or `maps:NAME`.
+        """
+        raise _stored("a gradient")
 
     def perturbed(
         self,
@@ -102,157 +214,81 @@ class Outputs:
         """
         if epsilon == 0:
             return self
-        raise OodbenchError("these outputs are stored: perturbed outputs exist on live batches only")
+        raise _stored("perturbed outputs")
+
+    def forward(self, images: Tensor | None = None, *, dropout: int | None = None) -> Outputs:
+        """The outputs of one more pass; on live batches only.
+
+        Args:
+            images: N×C×H×W in [0, 1]; None are the images themselves.
+            dropout: a seed; the dropout layers then drop, each image by masks of its own pixels and the seed alone.
+        """
+        raise _stored("a further pass")
 
     def select(self, indices: Tensor | slice) -> Outputs:
-        """The outputs of some of the images, in the order of `indices`, without proxies and validation."""
-        return _outputs({key: tensor[indices] for key, tensor in self.tensors().items()})
+        """The outputs of some of the images, in the order of `indices`."""
+        return Outputs({key: tensor[indices] for key, tensor in self._tensors.items()}, self._head)
 
     def to(self, device: torch.device | str) -> Outputs:
         """The same outputs on another device."""
-        moved = _outputs({key: tensor.to(device) for key, tensor in self.tensors().items()})
-        moved.proxies = {name: outputs.to(device) for name, outputs in self.proxies.items()}
-        moved.validation = {name: outputs.to(device) for name, outputs in self.validation.items()}
-        return moved
+        head = self._head and Head(*(part.to(device) for part in self._head))
+        return Outputs({key: tensor.to(device) for key, tensor in self._tensors.items()}, head)
 
     @staticmethod
     def concatenate(parts: Iterable[Outputs]) -> Outputs:
-        """One Outputs of the parts in order, without their graphs, proxies and validation.
+        """One Outputs of the parts in order, without their graphs.
 
         Raises:
             OodbenchError: there are no parts, or they do not hold the same quantities.
         """
-        columns = [part.tensors() for part in parts]
-        if not columns:
+        parts = list(parts)
+        if not parts:
             raise OodbenchError("there are no outputs to join: the image set is empty")
-        for column in columns:
-            if column.keys() != columns[0].keys():
+        first = parts[0].tensors()
+        for part in parts:
+            if part.tensors().keys() != first.keys():
                 raise OodbenchError(
-                    f"outputs that hold {', '.join(columns[0])} cannot be joined with outputs that hold "
-                    f"{', '.join(column)}; capture the same of all"
+                    f"outputs that hold {', '.join(first)} cannot be joined with outputs that hold "
+                    f"{', '.join(part.tensors())}; capture the same of all"
                 )
-        return _outputs({key: torch.cat([column[key] for column in columns]) for key in columns[0]})
+        return Outputs({key: torch.cat([part.tensors()[key] for part in parts]) for key in first}, parts[0]._head)
 
-    def tensors(self) -> dict[str, Tensor]:
-        """What was captured, by name: logits, features, images, labels, and layers as `layer:NAME`."""
-        plain = {
-            "logits": self._logits,
-            "features": self._features,
-            "images": self._images,
-            "labels": self.labels,
-        }
-        layers = {f"layer:{name}": tensor for name, tensor in self._layers.items()}
-        return {key: tensor for key, tensor in plain.items() if tensor is not None} | layers
+    def _names(self, prefix: str) -> tuple[str, ...]:
+        return tuple(name.removeprefix(prefix) for name in self._tensors if name.startswith(prefix))
 
 
-class LiveOutputs(Outputs):
-    """The outputs of one batch while its images and autograd graph are at hand; made by `passes`.
+class FitData(NamedTuple):
+    """What a detector is fitted on: ID images alone, but for what the user named as validation.
 
-    What it shows of the pass is detached; `input_gradient` and `perturbed` are computed once per distinct
-    argument.
+    Attributes:
+        outputs: stored outputs of the fit images.
+        labels: int64 N, or None where they have none.
+        proxies: outputs of OOD proxies made from the fit images, by name.
+        validation: outputs of the OOD sets that the user named for choices, by name.
+        reduced: what `Detector.reduce` kept of each fit image.
     """
 
-    def __init__(self, capture: Capture, images: Tensor, labels: Tensor | None) -> None:
-        self._capture = capture
-        self._pixels = images.requires_grad_(capture.needs.input_gradient)
-        with torch.set_grad_enabled(capture.needs.input_gradient):
-            self._graph_logits, tensors = capture.forward(self._pixels)
-        capture.count.forward += len(images)
-        self._gradients: dict[float, Tensor] = {}
-        self._perturbed: dict[tuple[object, ...], Outputs] = {}
-        if capture.needs.images:
-            tensors["images"] = shown(images)
-        if labels is not None:
-            tensors["labels"] = labels
-        super().__init__(**_arguments(tensors))
+    outputs: Outputs
+    labels: Tensor | None = None
+    proxies: Mapping[str, Outputs] = MappingProxyType({})
+    validation: Mapping[str, Outputs] = MappingProxyType({})
+    reduced: Mapping[str, Tensor] = MappingProxyType({})
 
-    def input_gradient(self, temperature: float) -> Tensor:
-        """∇_x CE(z(x)/T, argmax z(x)), N×C×H×W, as precise as x, which is in [0, 1], before normalisation."""
-        if not self._capture.needs.input_gradient:
-            raise OodbenchError("a detector asked for the input gradient, but does not declare it in its needs")
-        if temperature not in self._gradients:
-            logits = self._graph_logits
-            if logits.device.type != "mps":  # which has no float64
-                logits = logits.double()
-            # Summed, not averaged: an image's gradient must not depend on how many share its batch.
-            loss = F.cross_entropy(logits / temperature, logits.argmax(dim=1), reduction="sum")
-            # The graph is kept for the next temperature; it goes when the batch goes.
-            (self._gradients[temperature],) = torch.autograd.grad(loss, self._pixels, retain_graph=True)
-            self._capture.count.gradient += len(self._pixels)
-        return self._gradients[temperature]
-
-    def perturbed(
-        self,
-        temperature: float,
-        epsilon: float,
-        norm: Norm = "linf",
-        *,
-        fraction: float = 0.1,
-        sign_of_zero: int = 0,
-        clip: bool = False,
-    ) -> Outputs:
-        """The outputs at x − ε·step(∇_x CE(z(x)/T, argmax z(x))), see `Outputs.perturbed`."""
-        if epsilon == 0:
-            return self
-        key = (temperature, epsilon, norm, fraction, sign_of_zero, clip)
-        if key not in self._perturbed:
-            direction = step(self.input_gradient(temperature), norm, fraction, sign_of_zero)
-            moved = self._pixels.detach() - epsilon * direction
-            with torch.no_grad():
-                _, tensors = self._capture.forward(moved.clamp(0, 1) if clip else moved)
-            self._perturbed[key] = _outputs(tensors)
-            self._capture.count.perturbed += len(moved)
-        return self._perturbed[key]
+    def edited(self, changes: Mapping[str, Change]) -> FitData:
+        """The same of the network in which quantities are changed, see `Outputs.edited`."""
+        return self._replace(
+            outputs=self.outputs.edited(changes),
+            proxies={name: one.edited(changes) for name, one in self.proxies.items()},
+            validation={name: one.edited(changes) for name, one in self.validation.items()},
+        )
 
 
-def passes(
-    classifier: Classifier,
-    batches: Iterable[tuple[Tensor, Tensor | None]],
-    needs: Needs,
-    count: PassCount | None = None,
-) -> Iterator[LiveOutputs]:
-    """Pass batches of images through the network, once, and yield what it makes of each.
-
-    Args:
-        batches: images, uint8 N×C×H×W in the classifier's form, and labels or None.
-        count: is told what entered the network.
-
-    The classifier is in eval mode, without weight gradients, while a batch is out, and as it was afterwards.
-
-    Raises:
-        OodbenchError: a batch is not of that form, or `needs` names what the classifier does not have.
-    """
-    device, precision = classifier.device, _precision(classifier)
-    form = (torch.uint8, *classifier.image_shape)
-    with classifier.inference(), Capture(classifier, needs, count or PassCount()) as capture:
-        for images, labels in batches:
-            if (images.dtype, *images.shape[1:]) != form or not len(images):
-                wanted = "×".join(map(str, classifier.image_shape))
-                raise OodbenchError(
-                    f"{classifier.name} takes batches of uint8 images N×{wanted}, not {images.dtype} of "
-                    f"shape {tuple(images.shape)}; match the images to the classifier first"
-                )
-            pixels = images.to(device, non_blocking=True).to(precision).div_(255)
-            yield LiveOutputs(capture, pixels, labels)
+def _is_small(name: str) -> bool:
+    return name in ("logits", "features") or name.startswith("layer:")
 
 
-def _precision(classifier: Classifier) -> torch.dtype:
-    """float64 for a module in float64, float32 for any other: input gradients underflow in less."""
-    dtypes = {parameter.dtype for parameter in classifier.module.parameters()}
-    return torch.float64 if torch.float64 in dtypes else torch.float32
-
-
-def _outputs(tensors: Mapping[str, Tensor]) -> Outputs:
-    return Outputs(**_arguments(tensors))
-
-
-def _arguments(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """What `Outputs` is made of, from what `Outputs.tensors` gives."""
-    layers = {key.removeprefix("layer:"): tensor for key, tensor in tensors.items() if key.startswith("layer:")}
-    return {key: tensor for key, tensor in tensors.items() if not key.startswith("layer:")} | {"layers": layers}
-
-
-def _captured(tensor: Tensor | None, name: str) -> Tensor:
-    if tensor is None:
-        raise OodbenchError(f"the {name} were not captured: the detector must declare them in its needs")
-    return tensor
+def _stored(what: str) -> OodbenchError:
+    return OodbenchError(
+        f"these outputs are stored: {what} exists on live batches only; the detector must declare live or gradient "
+        f"in its needs"
+    )

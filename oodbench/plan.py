@@ -1,32 +1,33 @@
-"""From a Benchmark to everything a run needs, with all that can be checked checked before the first pass."""
+"""From a Benchmark to everything a run needs, with all that can be checked checked before the first pass.
+
+Nothing is trained here, and nothing of the user's is changed.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 
 from oodbench.benchmark import Benchmark
 from oodbench.classifier import Classifier
 from oodbench.data.imageset import ImageSet
-from oodbench.data.load import InDistribution, expand_ood, load_id, load_ood
+from oodbench.data.load import InDistribution, expand_ood, is_generated, is_inverted, load_id, load_ood
 from oodbench.data.matching import ImageShape
+from oodbench.data.reading import remembering
 from oodbench.detectors.base import Detector
-from oodbench.detectors.spec import build, label, parse_spec
+from oodbench.detectors.catalogue import catalogue, name_of
+from oodbench.detectors.spec import build, changed, label, parse_spec
 from oodbench.errors import OodbenchError
-from oodbench.files import cache_folder
 from oodbench.models.catalogue import MODELS, find_model
 from oodbench.models.load import default_model, load_classifier, recipe_of
-from oodbench.progress import Reporter
-from oodbench.recipes.obtain import find_recipe, obtain_own_classifier, training_part
-from oodbench.recipes.rounds import Sheet
-from oodbench.training import EpochReport, default_settings, train
+from oodbench.parameters import parameters
+from oodbench.recipes.catalogue import Recipe, find_recipe
+from oodbench.recipes.obtain import Wanted
+from oodbench.store import SHARD
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,15 @@ class Machine:
         data_root: folder that holds the data sets; None is the usual places.
         device: auto, cpu, cuda or mps.
         batch_size: images that enter the network at a time.
-        workers: processes that read images.
+        workers: threads that read images.
+        store: whether outputs are kept in the cache, and taken from there.
     """
 
     data_root: Path | None = None
     device: str = "auto"
     batch_size: int = 128
     workers: int = 0
+    store: bool = True
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -57,86 +60,106 @@ class Assignment:
     """A classifier, and the detectors that read it.
 
     Attributes:
-        models: what the detectors' rows are called after, once for each. A detector's own classifier has its
-            architecture from those that the user asked for, or is given for all, and its rows stand with those of each,
-            where they are scored too.
-        garbage: whether the last of the classifier's outputs is no ID class but garbage.
-        sheet: the picture that the classifier's training left, if there is one.
+        models: what the detectors' rows are called after, once for each. A classifier that detectors have of their own
+            has its architecture from those that the user asked for, or is given for all, and its rows stand with
+            those of each, where they are scored too.
     """
 
     models: tuple[str, ...]
-    classifier: Classifier
+    wanted: Wanted
     detectors: Mapping[str, Detector]
-    garbage: bool = False
-    sheet: Sheet | None = None
+
+    @property
+    def recipe(self) -> Recipe:
+        """How the classifier is made."""
+        return find_recipe(self.wanted.recipe)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a run needs.
+    """All that a run needs, but for the classifiers, which are still to be obtained.
 
     Attributes:
+        whole: the ID set, on whose whole training split classifiers are trained.
+        id_set: what of it is drawn to fit and to test detectors on.
         assignments: which detectors read which classifier.
         sets: per image form of the classifiers, since generated sets are made in it, the scored OOD sets and the
             validation sets.
+        inverted: names of scored sets that are still to be made, of each classifier that the user asked for.
         detectors: label → detector, not fitted.
         notes: what was decided for the user, in sentences.
     """
 
     benchmark: Benchmark
     machine: Machine
+    device: torch.device
+    whole: InDistribution
     id_set: InDistribution
     assignments: list[Assignment]
     detectors: dict[str, Detector]
     sets: dict[ImageShape, tuple[list[ImageSet], list[ImageSet]]]
+    inverted: tuple[str, ...]
     notes: list[str]
 
+    @property
+    def scored(self) -> list[ImageSet]:
+        """The OOD sets that some classifier is scored on."""
+        return list(dict.fromkeys(images for scored, _ in self.sets.values() for images in scored))
 
-def make_plan(
-    benchmark: Benchmark, machine: Machine, reporter: Reporter, classifiers: Sequence[Classifier] = ()
-) -> Plan:
-    """Resolve every name, load every set, get every classifier; raise before any image is passed.
+
+def make_plan(benchmark: Benchmark, machine: Machine, classifiers: Sequence[Classifier] = ()) -> Plan:
+    """Resolve every name, find every set and checkpoint; raise before any image is passed.
 
     Args:
         classifiers: from Python, instead of `benchmark.models`.
     """
     device = choose_device(machine.device)
+    benchmark, notes = _with_detectors(benchmark, bool(classifiers))
     detectors = build_detectors(benchmark)
     whole = load_id(benchmark.id, data_root=machine.data_root, seed=benchmark.seed, fit=benchmark.fit)
-    scored, notes = expand_ood(benchmark.ood, id_name=whole.name, data_root=machine.data_root)
-    validation, more = expand_ood(benchmark.validation_ood, id_name=whole.name, data_root=machine.data_root)
+    scored, more = expand_ood(benchmark.ood, id_name=whole.name, data_root=machine.data_root)
+    validation, still_more = expand_ood(benchmark.validation_ood, id_name=whole.name, data_root=machine.data_root)
     id_set = replace(
         whole,
-        fit=_drawn(whole.fit, benchmark.fit_limit, benchmark.seed, "fit"),
-        test=_drawn(whole.test, benchmark.limit, benchmark.seed, "ID test"),
+        fit=remembering(_drawn(whole.fit, benchmark.fit_limit, benchmark.seed, "fit"), SHARD),
+        test=remembering(_drawn(whole.test, benchmark.limit, benchmark.seed, "ID test"), SHARD),
     )
-    expanded = replace(benchmark, ood=tuple(scored), validation_ood=tuple(validation))
-    load_sets = partial(_load_sets, expanded, machine, id_set)
+    for name in filter(is_inverted, validation):
+        raise OodbenchError(f"'{name}' is made of the classifier under test; name another validation set")
+    inverted = tuple(filter(is_inverted, scored))
+    from_data = tuple(name for name in scored if name not in inverted)
+    expanded = replace(benchmark, ood=from_data, validation_ood=tuple(validation))
+    load_sets = partial(_load_sets, expanded, machine, id_set, {})
     # In the ID images' form, that of all classifiers trained here, before any is: what is missing is said first.
     sets = {whole.image_shape: load_sets(whole.image_shape)}
     given = own_checkpoints(benchmark.models, detectors)
-    references = [one for one in benchmark.models if one not in given.values()] or [default_model(whole.image_shape)]
-    if len(set(references)) < len(references):
-        raise OodbenchError("the same classifier is named twice; name each once")
-    # An architecture that no detector reads as such need not be trained.
-    if not classifiers and all(map(is_architecture, references)) and all(one.recipe for one in detectors.values()):
-        bases = [_Base(one, one, whole.image_shape) for one in references]
-    else:
-        obtained = classifiers or [obtain_classifier(one, benchmark, whole, device, reporter) for one in references]
-        bases = _bases(obtained, whole, device)
-    sets |= {shape: load_sets(shape) for shape in {base.image_shape for base in bases} - sets.keys()}
-    assignments = _assignments(bases, detectors, given, whole, device, reporter)
-    return Plan(benchmark, machine, id_set, assignments, detectors, sets, notes + more)
+    wanted = bases(benchmark, classifiers, set(given.values()), whole)
+    sets |= {shape: load_sets(shape) for shape in {base.image_shape for base in wanted} - sets.keys()}
+    assignments = _assignments(wanted, detectors, given)
+    if any(base.is_trained for base in wanted) and (benchmark.mean or benchmark.std):
+        notes.append(f"--mean and --std are not used for what is trained here, with those of {whole.name}")
+    notes += [*more, *still_more]
+    return Plan(benchmark, machine, device, whole, id_set, assignments, detectors, sets, inverted, notes)
 
 
 def _load_sets(
-    benchmark: Benchmark, machine: Machine, id_set: InDistribution, shape: ImageShape
+    benchmark: Benchmark,
+    machine: Machine,
+    id_set: InDistribution,
+    known: dict[tuple[str, int | None], ImageSet],
+    shape: ImageShape,
 ) -> tuple[list[ImageSet], list[ImageSet]]:
-    """The scored OOD sets and the validation sets, none of which is scored; what is generated, in that form."""
+    """The scored OOD sets and the validation sets, none of which is scored; what is generated, in that form.
+
+    Args:
+        known: sets that were found before for another form; those that are the same in each are taken from there.
+    """
 
     def load(name: str, limit: int | None) -> ImageSet:
-        images = load_ood(name, id_set=id_set, shape=shape, seed=benchmark.seed, data_root=machine.data_root)
-        return _drawn(images, limit, benchmark.seed, "OOD")
+        if (name, limit) not in known or is_generated(name):
+            images = load_ood(name, id_set=id_set, shape=shape, seed=benchmark.seed, data_root=machine.data_root)
+            known[name, limit] = _drawn(images, limit, benchmark.seed, "OOD")
+        return known[name, limit]
 
     scored = [load(name, benchmark.limit) for name in benchmark.ood]
     validation = [load(name, benchmark.fit_limit) for name in benchmark.validation_ood]
@@ -146,33 +169,42 @@ def _load_sets(
             raise OodbenchError(
                 f"two OOD sets are called '{name}'; rename a file or folder so that rows can be told apart"
             )
-    contents = {images.content_hash: images.name for images in scored} if validation else {}
-    for images in validation:
-        if images.content_hash in contents:
-            raise OodbenchError(
-                f"validation set '{images.name}' holds the same images as scored set "
-                f"'{contents[images.content_hash]}', so a choice made on it would leak into the result; use another"
-            )
+    refuse_leaks(scored, validation)
     return scored, validation
 
 
-class _Base(NamedTuple):
-    """What the user asked for: a classifier, or an architecture alone, where no detector reads it as such.
+def refuse_leaks(scored: Sequence[ImageSet], validation: Sequence[ImageSet]) -> None:
+    """Raise OodbenchError where a validation set holds the images of a scored one, as far as that is known unread."""
+    for images in validation:
+        for other in scored:
+            first, second = images.known_hashes, other.known_hashes
+            same_place = images.identity is not None and images.identity == other.identity
+            if same_place or (first and second and first.content_hash == second.content_hash):
+                raise OodbenchError(
+                    f"validation set '{images.name}' holds the same images as scored set '{other.name}', so a choice "
+                    f"made on it would leak into the result; use another"
+                )
 
-    Detectors' own classifiers are of its architecture and image form.
-    """
 
-    model: str
-    architecture: str
-    image_shape: ImageShape
-    classifier: Classifier | None = None
-
-
-def _bases(classifiers: Sequence[Classifier], id_set: InDistribution, device: torch.device) -> list[_Base]:
-    """The classifiers, on the device; where two have one name, each is called after its content too."""
-    bases: list[_Base] = []
-    names = [classifier.name for classifier in classifiers]
-    for one in classifiers:
+def bases(
+    benchmark: Benchmark,
+    classifiers: Sequence[Classifier],
+    own: Collection[str],
+    id_set: InDistribution,
+) -> list[Wanted]:
+    """What the user asked for: classifiers, or an architecture, to be trained, each under a name of its own."""
+    references = [one for one in benchmark.models if one not in own] or [default_model(id_set.image_shape)]
+    if len(set(references)) < len(references):
+        raise OodbenchError("the same classifier is named twice; name each once")
+    there: list[Classifier | str] = list(classifiers) or [
+        one if is_architecture(one) else _loaded(one, benchmark, id_set) for one in references
+    ]
+    names = [one if isinstance(one, str) else one.name for one in there]
+    wanted = []
+    for one in there:
+        if isinstance(one, str):
+            wanted.append(Wanted(one, one, id_set.image_shape))
+            continue
         if one.num_classes != id_set.num_classes:
             raise OodbenchError(
                 f"{one.name} has {one.num_classes} classes, but {id_set.name} has {id_set.num_classes}; "
@@ -180,38 +212,66 @@ def _bases(classifiers: Sequence[Classifier], id_set: InDistribution, device: to
             )
         # Beside a network of another project, detectors' own are the small one for that size of image.
         architecture = one.name if one.name in MODELS else default_model(one.image_shape)
-        if names.count(one.name) > 1:
-            one.name = f"{one.name}-{one.content_hash()[:6]}"
-        bases.append(_Base(one.name, architecture, one.image_shape, one.to(device)))
-    if len({base.model for base in bases}) < len(bases):
+        name = one.name if names.count(one.name) == 1 else f"{one.name}-{one.content_hash()[:6]}"
+        wanted.append(Wanted(name, architecture, one.image_shape, given=one))
+    if len({one.name for one in wanted}) < len(wanted):
         raise OodbenchError("the same classifier is named twice; name each once")
-    return bases
+    return wanted
+
+
+def _loaded(reference: str, benchmark: Benchmark, id_set: InDistribution) -> Classifier:
+    if "=" not in reference and not Path(reference).exists() and not Path(reference).suffix:
+        find_model(reference)
+    return load_classifier(
+        reference,
+        num_classes=id_set.num_classes,
+        image_shape=id_set.image_shape,
+        mean=benchmark.mean,
+        std=benchmark.std,
+    )
 
 
 def _assignments(
-    bases: Sequence[_Base],
-    detectors: Mapping[str, Detector],
-    given: Mapping[str, str],
-    id_set: InDistribution,
-    device: torch.device,
-    reporter: Reporter,
+    bases: Sequence[Wanted], detectors: Mapping[str, Detector], given: Mapping[str, str]
 ) -> list[Assignment]:
-    """The bases with the detectors that read any classifier, and the others' own classifiers, given or trained."""
-    shared = {name: detector for name, detector in detectors.items() if detector.recipe is None}
-    assignments = [Assignment((one.model,), one.classifier, shared) for one in bases if shared and one.classifier]
+    """The bases with the detectors that read any classifier, and the others' own classifiers."""
+    shared = {name: detector for name, detector in detectors.items() if detector.reads is None}
+    # An architecture that no detector reads as such need not be trained.
+    derived = any(find_recipe(one.reads).derive for one in detectors.values() if one.reads)
+    assignments = [Assignment((one.name,), one, shared) for one in bases if shared or derived]
     for part, readers in _by_training(detectors).items():
-        assert part.recipe is not None
-        reference = given.get(part.recipe)
-        # Bases for which it is the same have one between them, so that images pass it once.
-        alike: dict[tuple[str, ImageShape], list[str]] = {}
-        for model, architecture, shape, _ in bases:
-            alike.setdefault(("" if reference else architecture, shape), []).append(model)
-        for (architecture, shape), models in alike.items():
-            classifier, sheet = obtain_own_classifier(part, architecture, id_set, shape, device, reporter, reference)
-            classifier.name = f"{models[0]}+{label(part)}"
-            rows = tuple(models) if shared else (classifier.name,)
-            assignments.append(Assignment(rows, classifier, readers, find_recipe(part.recipe).garbage, sheet))
+        assert part.reads is not None
+        for models, wanted in _own(part, bases, given.get(part.reads)):
+            rows = models if shared else (wanted.name,)
+            assignments.append(Assignment(rows, wanted, readers))
     return assignments
+
+
+def _own(part: Detector, bases: Sequence[Wanted], reference: str | None) -> list[tuple[tuple[str, ...], Wanted]]:
+    """The classifiers that a detector has of its own, each with the bases whose rows it stands with."""
+    assert part.reads is not None
+    if find_recipe(part.reads).derive is not None:
+        names, first = tuple(one.name for one in bases), bases[0]
+        own = Wanted(f"{'+'.join(names)}+{part.reads}", "", first.image_shape, recipe=part.reads, members=names)
+        return [(names, own)]
+    if reference is not None and part != type(part)():
+        raise OodbenchError(
+            f"{label(part)} says how its classifier is trained, but {reference} is trained already; "
+            f"leave out the checkpoint, or the detector's training parameters"
+        )
+    # Bases for which it is the same have one between them, so that images pass it once.
+    alike: dict[tuple[str, ImageShape], list[str]] = {}
+    for base in bases:
+        alike.setdefault(("" if reference else base.architecture, base.image_shape), []).append(base.name)
+    training = [one for one in parameters(type(part)) if one.training]
+    given = {one.name: getattr(part, one.name) for one in training if getattr(part, one.name) != one.default}
+    return [
+        (
+            tuple(models),
+            Wanted(f"{models[0]}+{label(part)}", architecture, shape, None, reference, part.reads, given),
+        )
+        for (architecture, shape), models in alike.items()
+    ]
 
 
 def own_checkpoints(references: Sequence[str], detectors: Mapping[str, Detector]) -> dict[str, str]:
@@ -221,7 +281,7 @@ def own_checkpoints(references: Sequence[str], detectors: Mapping[str, Detector]
         OodbenchError: there are two of a recipe, or no detector reads one.
     """
     found: dict[str, str] = {}
-    wanted = {detector.recipe for detector in detectors.values()}
+    wanted = {detector.reads for detector in detectors.values()}
     for reference in references:
         # What is no file is refused, in words, where classifiers are obtained.
         if not is_architecture(reference) and Path(reference).is_file() and (recipe := recipe_of(reference)):
@@ -233,12 +293,37 @@ def own_checkpoints(references: Sequence[str], detectors: Mapping[str, Detector]
 
 
 def _by_training(detectors: Mapping[str, Detector]) -> dict[Detector, dict[str, Detector]]:
-    """The detectors with a classifier of their own, grouped by what decides its training."""
+    """The detectors with a classifier of their own, grouped by what decides its training.
+
+    They share a classifier that agree in all their training parameters.
+    """
     groups: dict[Detector, dict[str, Detector]] = {}
     for name, detector in detectors.items():
-        if detector.recipe is not None:
-            groups.setdefault(training_part(detector), {})[name] = detector
+        if detector.reads is not None:
+            defaults = {facts.name: facts.default for facts in parameters(type(detector)) if not facts.training}
+            groups.setdefault(replace(detector, **defaults), {})[name] = detector
     return groups
+
+
+def _with_detectors(benchmark: Benchmark, given: bool) -> tuple[Benchmark, list[str]]:
+    """The benchmark with its detectors named, and what was left out: training, on something of the user's, can take
+    hours on anything larger than digits, so detectors that have a classifier trained are asked for by name."""
+    if benchmark.detectors is not None:
+        return benchmark, []
+    default = Benchmark()
+    named = replace(benchmark, detectors=tuple(entry.name for entry in catalogue().values() if entry.default))
+    theirs = given or (benchmark.id, benchmark.fit, benchmark.models) != (default.id, default.fit, default.models)
+    if not theirs:
+        return named, []
+    detectors = build_detectors(named)
+    there = own_checkpoints(benchmark.models, detectors)
+    left_out = [
+        name for name, one in detectors.items() if one.reads and find_recipe(one.reads).train and one.reads not in there
+    ]
+    notes = [
+        f"left out: {name}, which would train a classifier; to run it, name it with --detector" for name in left_out
+    ]
+    return replace(named, detectors=tuple(name for name in detectors if name not in left_out)), notes
 
 
 def build_detectors(benchmark: Benchmark) -> dict[str, Detector]:
@@ -247,15 +332,16 @@ def build_detectors(benchmark: Benchmark) -> dict[str, Detector]:
     for key, value in benchmark.parameters.items():
         name, dot, parameter = key.partition(".")
         if not dot:
-            raise OodbenchError(f"'{key}' names no detector's parameter; write DETECTOR.PARAMETER, e.g. odin.epsilon")
+            raise OodbenchError(f"'{key}' names no detector's parameter; write DETECTOR.PARAMETER")
         overrides.setdefault(parse_spec(name)[0], {})[parameter] = str(value)
     detectors: dict[str, Detector] = {}
-    for spec in benchmark.detectors:
-        detector = build(spec, overrides.get(parse_spec(spec)[0], {}))
+    for given in benchmark.detectors or ():
+        more = overrides.get(name_of(type(given)) if isinstance(given, Detector) else parse_spec(given)[0], {})
+        detector = changed(given, more) if isinstance(given, Detector) else build(given, more)
         if label(detector) in detectors:
             raise OodbenchError(f"detector {label(detector)} is named twice; name each once, or with other parameters")
         detectors[label(detector)] = detector
-    unused = set(overrides) - {parse_spec(spec)[0] for spec in benchmark.detectors}
+    unused = set(overrides) - {name_of(type(detector)) for detector in detectors.values()}
     if unused:
         raise OodbenchError(
             f"parameters are set for {', '.join(sorted(unused))}, which is not among the detectors to be run"
@@ -282,58 +368,6 @@ def choose_device(name: str) -> torch.device:
 def is_architecture(reference: str) -> bool:
     """Whether a reference is an architecture of ours, to be trained, and no checkpoint."""
     return reference in MODELS and not Path(reference).exists()
-
-
-def obtain_classifier(
-    reference: str, benchmark: Benchmark, id_set: InDistribution, device: torch.device, reporter: Reporter
-) -> Classifier:
-    """The classifier of `reference`: loaded, or, for a bare architecture of ours, trained once and kept."""
-    if "=" not in reference and not Path(reference).exists() and not Path(reference).suffix:
-        find_model(reference)
-    if not is_architecture(reference):
-        classifier = load_classifier(
-            reference,
-            num_classes=id_set.num_classes,
-            image_shape=id_set.image_shape,
-            mean=benchmark.mean,
-            std=benchmark.std,
-        )
-        return classifier.to(device)
-    if benchmark.mean or benchmark.std:
-        reporter.say(f"--mean and --std are not used for {reference}: it is trained here, with those of {id_set.name}")
-    settings = default_settings(id_set.name, reference)
-    recipe = json.dumps([reference, asdict(settings), id_set.fit.content_hash, id_set.fit.labels_hash])
-    key = hashlib.sha256(recipe.encode()).hexdigest()[:12]
-    checkpoint = cache_folder() / "classifiers" / f"{id_set.name}-{reference}-{key}.safetensors"
-    if checkpoint.is_file():
-        reporter.say(f"classifier: {reference} trained on {id_set.name} earlier ({checkpoint})")
-    else:
-        reporter.say(
-            f"classifier: training {reference} on {id_set.name}, {settings.epochs} epochs; kept in {checkpoint}"
-        )
-        train(
-            reference,
-            id_set.fit,
-            id_set.test,
-            num_classes=id_set.num_classes,
-            image_shape=id_set.image_shape,
-            settings=settings,
-            checkpoint=checkpoint,
-            device=device,
-            progress=lambda report: _say_epoch(reporter, report),
-        )
-    # Loaded also when it was trained just now, so that both runs score the very same classifier.
-    loaded = load_classifier(str(checkpoint), num_classes=id_set.num_classes, image_shape=id_set.image_shape)
-    return loaded.to(device)
-
-
-def _say_epoch(reporter: Reporter, report: EpochReport) -> None:
-    # A line an epoch is progress where epochs take long, and noise where they take no time; the last says how it went.
-    if report.seconds > 5 or report.epoch == report.epochs:
-        reporter.say(
-            f"classifier: epoch {report.epoch} of {report.epochs}, accuracy {100 * report.accuracy:.2f} % on the ID "
-            f"test images, which decide nothing"
-        )
 
 
 def _drawn(images: ImageSet, limit: int | None, seed: int, role: str) -> ImageSet:

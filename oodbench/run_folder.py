@@ -19,7 +19,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from oodbench.card import Card
-from oodbench.errors import OodbenchError
+from oodbench.errors import OodbenchError, unknown_name
 from oodbench.files import atomic_write, safe_name, write_whole
 from oodbench.report.sheets import SHEETS_FOLDER
 from oodbench.report.worst import WORST_FILE, Pictures, shrunk
@@ -28,12 +28,16 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from oodbench.detectors.base import Detector
+    from oodbench.guard import Guard
     from oodbench.report.comparison import Leaderboard
 
 CARD_FILE = "card.json"
 SCORES_FILE = "scores.npz"
 DETECTORS_INDEX = Path("detectors", "index.json")
 """File → (model, detector), of those beside it."""
+
+CLASSIFIER_FACTS = ("name", "content_hash", "num_classes", "image_shape", "mean", "std", "head", "layers")
+"""What a guard knows of the classifier that it belongs to."""
 
 Scores = dict[tuple[str, str, str], np.ndarray]
 """(model, detector, set) → float64 scores in the set's order."""
@@ -72,6 +76,32 @@ class Result:
         from oodbench.report.formats import COLUMNS, to_frame
 
         return to_frame(self.leaderboard)[list(COLUMNS)]
+
+    def guard(self, detector: str, *, model: str | None = None, id_recall: float = 0.95) -> Guard:
+        """A fitted detector with the threshold that keeps a share of the ID test images, for use in production.
+
+        Args:
+            detector: its label, as tables have it.
+            model: the classifier, where several were run.
+
+        Raises:
+            OodbenchError: there is no such detector or model, or several models and none named.
+        """
+        from oodbench.guard import Guard, threshold_at
+
+        models = [of for of, label in self.fitted if label == detector]
+        if not models:
+            raise unknown_name("fitted detector", detector, {label for _, label in self.fitted})
+        if model is None and len(models) > 1:
+            raise OodbenchError(f"{detector} was fitted on {', '.join(models)}; say which with model=")
+        name = models[0] if model is None else model
+        if name not in models:
+            raise unknown_name(f"model of {detector}", name, models)
+        # The detector may have a classifier of its own.
+        read = self.card.own_classifiers(name).get(detector) or self.card.classifier(name)
+        facts = {key: read[key] for key in CLASSIFIER_FACTS if key in read}
+        threshold = threshold_at(self.scores[name, detector, self.card.metrics[0]["id"]], id_recall)
+        return Guard(self.fitted[name, detector], threshold, id_recall, facts)
 
     def __repr__(self) -> str:
         rows = self.card.metrics

@@ -6,12 +6,12 @@ training runs.
 
 from __future__ import annotations
 
+import math
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit, logit, ndtr, ndtri
-from scipy.stats import rankdata
 
 from oodbench.errors import OodbenchError
 from oodbench.metrics import as_scores, needed_for_recall
@@ -51,8 +51,9 @@ def delong_interval(id_scores: ArrayLike, ood_scores: ArrayLike, confidence: flo
     variance = _variance(id_wins, ood_losses)
     if variance == 0:
         return _interval_without_variance(area, min(len(id_wins), len(ood_losses)), tail)
-    half_width = -ndtri(tail) * np.sqrt(variance) / (area * (1 - area))
-    return Interval(float(expit(logit(area) - half_width)), float(expit(logit(area) + half_width)))
+    half_width = -NormalDist().inv_cdf(tail) * math.sqrt(variance) / (area * (1 - area))
+    middle = math.log(area / (1 - area))
+    return Interval(*(1 / (1 + math.exp(-(middle + end))) for end in (-half_width, half_width)))
 
 
 def delong_test(
@@ -82,7 +83,7 @@ def delong_test(
     difference = float(id_differences.mean() / len(ood_a))
     variance = _variance(id_differences, ood_differences)
     if variance > 0:
-        return DelongTest(difference, float(2 * ndtr(-abs(difference) / np.sqrt(variance))))
+        return DelongTest(difference, math.erfc(abs(difference) / math.sqrt(2 * variance)))
     bound = 2 * np.exp(-min(len(id_a), len(ood_a)) * difference**2 / 2)
     return DelongTest(difference, float(min(1.0, bound)))
 
@@ -157,8 +158,18 @@ def _pairs_won(
     exact, so that a variance of zero comes out as zero.
     """
     n = len(id_scores)
-    pooled = rankdata(np.concatenate([id_scores, ood_scores]))
-    return pooled[:n] - rankdata(id_scores), n - (pooled[n:] - rankdata(ood_scores))
+    pooled = midranks(np.concatenate([id_scores, ood_scores]))
+    return pooled[:n] - midranks(id_scores), n - (pooled[n:] - midranks(ood_scores))
+
+
+def midranks(values: ArrayLike) -> NDArray[np.float64]:
+    """The rank of each of N values, from 1 for the least; equal ones share the mean of their ranks.
+
+    As `scipy.stats.rankdata`, which a run would wait for half a second to import.
+    """
+    _, which, counts = np.unique(np.asarray(values), return_inverse=True, return_counts=True)
+    ranks: NDArray[np.float64] = (np.cumsum(counts) - (counts - 1) / 2)[which]
+    return ranks
 
 
 def _variance(id_component: NDArray[np.float64], ood_component: NDArray[np.float64]) -> float:

@@ -30,10 +30,10 @@ from oodbench.inversion.generator import save_generator
 from oodbench.inversion.invert import inversion_accuracy, invert
 from oodbench.inversion.pictures import save_ablation, save_class_grid, save_curves, save_sweeps, save_table
 from oodbench.inversion.settings import InversionSettings, setting
-from oodbench.models.load import default_model
-from oodbench.plan import Machine, choose_device, obtain_classifier
+from oodbench.pixels import to_unit
+from oodbench.plan import Machine, bases, choose_device
 from oodbench.progress import Reporter
-from oodbench.training import to_unit
+from oodbench.recipes.obtain import obtain
 
 DEFAULT_SEEDS = 3
 """Seeds of an ablation or a sweep where the user gives no number."""
@@ -112,7 +112,7 @@ def parse_sweeps(texts: Sequence[str]) -> dict[str, list[Any]]:
         name, _, values = (part.strip() for part in text.partition("="))
         if not (name and values):
             raise OodbenchError(f"--sweep takes SETTING=VALUE,VALUE,…, e.g. learning_rate=0.001,0.003, not '{text}'")
-        tried = [setting(name).parsed(value.strip()) for value in values.split(",")]
+        tried = [setting(name).parsed(value, "--sweep") for value in values.split(",")]
         if name in sweeps or len(set(tried)) < len(tried):
             raise OodbenchError(f"--sweep {text}: name each setting once, and each of its values once")
         sweeps[name] = tried
@@ -159,8 +159,8 @@ def _subject(benchmark: Benchmark, machine: Machine, reporter: Reporter) -> tupl
         )
     if len(benchmark.models) > 1:
         raise OodbenchError(f"one classifier is inverted at a time, not {', '.join(benchmark.models)}; name one")
-    (reference,) = benchmark.models or (default_model(id_set.image_shape),)
-    classifier = obtain_classifier(reference, benchmark, id_set, device, reporter)
+    (wanted,) = bases(benchmark, (), set(), id_set)
+    classifier = obtain(wanted, id_set, device, reporter).classifier
     real = id_set.fit.drawn(GENERATED, benchmark.seed)
     decided = "; ".join(filter(None, (describe_match(real.read(0, 1)[0], classifier.image_shape), *real.notes)))
     if decided:

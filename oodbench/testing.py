@@ -18,12 +18,14 @@ from torch import Tensor
 
 from oodbench.classifier import Classifier
 from oodbench.detectors.base import Detector
-from oodbench.detectors.spec import ParameterFacts, build, label, parameters
+from oodbench.detectors.catalogue import catalogue
+from oodbench.detectors.spec import build, label
 from oodbench.detectors.state import read_state, save_state
 from oodbench.errors import NotFittedError, OodbenchError
 from oodbench.example import Example, make_example
 from oodbench.metrics import Counts, auroc
-from oodbench.outputs import Outputs
+from oodbench.outputs import Needs, Outputs
+from oodbench.parameters import PLAIN, Parameter, parameters
 
 EASY_AUROC = 0.8
 """What a detector reaches at least on the example's gratings against noise."""
@@ -39,10 +41,16 @@ def check_detector(detector: Detector | type[Detector], device: torch.device | s
         device: where the network is, and so what detectors are given.
 
     Raises:
-        AssertionError: the first property that does not hold: which detector, which check, what was seen.
+        AssertionError: properties do not hold: which detector, which checks, what was seen; all of them at once.
     """
+    failures = []
     for check in CHECKS:
-        run_check(check, detector, device)
+        try:
+            run_check(check, detector, device)
+        except AssertionError as error:
+            failures.append(str(error))
+    if failures:
+        raise AssertionError("\n".join(failures))
 
 
 def run_check(check: Check, detector: Detector | type[Detector], device: torch.device | str = "cpu") -> None:
@@ -50,7 +58,7 @@ def run_check(check: Check, detector: Detector | type[Detector], device: torch.d
     name = detector.__name__ if isinstance(detector, type) else label(detector)
     subject = detector() if isinstance(detector, type) else replace(detector)
     try:
-        check(subject, make_example(device=device, recipe=subject.recipe))
+        check(subject, make_example(device=device, recipe=subject.reads))
     except Exception as error:
         kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
         raise AssertionError(f"{name} fails {check.__name__}: {kind}{error}") from error
@@ -69,8 +77,9 @@ def check_declaration(detector: Detector, example: Example) -> None:
 
 
 def check_signatures(detector: Detector, example: Example) -> None:
-    """`fit` and `learn` take the outputs of ID images, `score` those of any images, and nothing else."""
-    for method in (type(detector).fit, type(detector).learn, type(detector).score):
+    """`fit` and `learn` take the fit data, `score` and `reduce` outputs, and nothing else."""
+    kind = type(detector)
+    for method in (kind.fit, kind.learn, kind.score, kind.reduce):
         taken = list(inspect.signature(method).parameters)
         assert len(taken) == 2, f"{method.__name__} takes {', '.join(taken)}"
 
@@ -79,20 +88,23 @@ def check_unfitted(detector: Detector, example: Example) -> None:
     """A detector that learns raises NotFittedError when it is asked for scores before `fit`."""
     if detector.learns():
         try:
-            _scores(detector, example, example.id_images)
+            example.scores(detector, example.id_images)
         except NotFittedError:
             return
         raise AssertionError("it gave scores before it was fitted")
 
 
 def check_scores(detector: Detector, example: Example) -> None:
-    """`fit` returns the detector; scores are finite, float64, one an image, on the device of the outputs."""
-    assert detector.fit(example.fit_outputs(detector.needs)) is detector, "fit does not return the detector"
-    for live in example.passes(example.all_images, detector.needs):
-        found = detector.score(live)
+    """`fit` gives a fitted copy; scores are finite, float64, one an image, on the device of the outputs."""
+    fitted = example.fitted(detector)
+    assert type(fitted) is type(detector) and fitted == detector, "fit does not give a copy of the detector"
+    assert not detector.learns() or not detector.fitted, "fit changed the detector itself"
+    for live in example.passes(example.all_images, fitted.needs):
+        found = fitted.score(live)
         assert found.shape == (len(live),), f"scores of {len(live)} images have shape {tuple(found.shape)}"
         assert found.dtype == torch.float64, f"scores are {found.dtype}, not float64"
-        assert found.device == live.logits.device, f"scores are on {found.device}, outputs elsewhere"
+        wanted = next(iter(live.tensors().values())).device
+        assert found.device == wanted, f"scores are on {found.device}, outputs elsewhere"
         assert found.isfinite().all(), f"scores are not finite: {found[~found.isfinite()][0]}"
         assert not found.requires_grad, "scores carry a graph"
 
@@ -100,8 +112,8 @@ def check_scores(detector: Detector, example: Example) -> None:
 def check_orientation(detector: Detector, example: Example) -> None:
     """Easy ID images score above easy OOD images: a higher score means more in-distribution."""
     if not detector.control:
-        _fit(detector, example)
-        of_id, of_ood = (_scores(detector, example, images) for images in (example.id_images, example.ood_images))
+        fitted = example.fitted(detector)
+        of_id, of_ood = (example.scores(fitted, images) for images in (example.id_images, example.ood_images))
         found = auroc(Counts.of(of_id.cpu(), of_ood.cpu()))
         assert found >= EASY_AUROC, f"AUROC of gratings against noise is {found:.3f}, below {EASY_AUROC}"
 
@@ -109,109 +121,108 @@ def check_orientation(detector: Detector, example: Example) -> None:
 def check_model_untouched(detector: Detector, example: Example) -> None:
     """Weights, buffers, modes, gradients and hooks of the network are as they were, after every score."""
     before, logits = _fingerprint(example.classifier), _logits(example)
-    _fit(detector, example)
-    for live in example.passes(example.all_images, detector.needs):
+    fitted = example.fitted(detector)
+    for live in example.passes(example.all_images, fitted.needs):
         during = _fingerprint(example.classifier)
-        detector.score(live)
+        fitted.score(live)
         _assert_same_facts(during, _fingerprint(example.classifier), "score")
     _assert_same_facts(before, _fingerprint(example.classifier), "fit and score")
     _assert_equal(logits, _logits(example), "logits before and after")
 
 
 def check_inputs_untouched(detector: Detector, example: Example) -> None:
-    """The outputs that `fit` and `score` are given are bit for bit as they were afterwards."""
-    outputs = example.fit_outputs(detector.needs)
-    given = {"fit outputs": outputs} | outputs.proxies
+    """What `fit` and `score` are given is bit for bit as it was afterwards."""
+    data = example.fit_data(detector)
+    given = {"fit outputs": data.outputs, "reduced outputs": Outputs(data.reduced), **data.proxies}
+    given["labels"] = Outputs({"labels": example.fit_labels if data.labels is None else data.labels})
     copies = {name: _copied(one) for name, one in given.items()}
-    detector.fit(outputs)
+    fitted = detector.fit(data)
     for name, one in given.items():
         _assert_unchanged(copies[name], one, f"fit changed {name}")
-    for live in example.passes(example.all_images, detector.needs):
+    for live in example.passes(example.all_images, fitted.needs):
         copy = _copied(live)
-        detector.score(live)
+        fitted.score(live)
         _assert_unchanged(copy, live, "score changed its outputs")
 
 
 def check_determinism(detector: Detector, example: Example) -> None:
     """Fitting and scoring again gives the same scores, bit for bit."""
-    first = _scores(_fit(replace(detector), example), example, example.all_images)
-    again = _scores(_fit(detector, example), example, example.all_images)
+    first, again = (example.scores(example.fitted(detector), example.all_images) for _ in range(2))
     _assert_equal(first, again, "scores of two equal fits")
 
 
 def check_batches(detector: Detector, example: Example) -> None:
     """An image's score is the same in a batch of 1, 7, 64 or all, and in any order of the images."""
     # In float64, where rounding in the network's own batched kernels does not show.
-    example = make_example(precision=torch.float64, device=example.classifier.device, recipe=detector.recipe)
-    _fit(detector, example)
+    example = make_example(precision=torch.float64, device=example.classifier.device, recipe=detector.reads)
+    fitted = example.fitted(detector)
     images = example.all_images
-    whole = _scores(detector, example, images, batch_size=len(images))
+    whole = example.scores(fitted, images, batch_size=len(images))
     for batch_size in (1, 7, 64):
-        found = _scores(detector, example, images[-4 * batch_size :], batch_size)
+        found = example.scores(fitted, images[-4 * batch_size :], batch_size)
         what = f"scores in one batch and in batches of {batch_size}"
         _assert_equal(whole[-len(found) :], found, what, tolerance=1e-9)
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
-    found = _scores(detector, example, images[order])
+    found = example.scores(fitted, images[order])
     _assert_equal(whole[order], found, "scores in order and permuted", tolerance=1e-9)
 
 
 def check_history(detector: Detector, example: Example) -> None:
     """ID scores do not depend on what was scored before: nothing is learned from OOD images."""
-    _fit(detector, example)
-    first = _scores(detector, example, example.id_images)
-    _scores(detector, example, example.ood_images)
-    _assert_equal(first, _scores(detector, example, example.id_images), "ID scores before and after OOD ones")
+    fitted = example.fitted(detector)
+    first = example.scores(fitted, example.id_images)
+    example.scores(fitted, example.ood_images)
+    _assert_equal(first, example.scores(fitted, example.id_images), "ID scores before and after OOD ones")
 
 
 def check_side_by_side(detector: Detector, example: Example) -> None:
     """Two detectors fitted on different images score the same batches as each would alone."""
-    needs = detector.needs
-    outputs = [example.fit_outputs(needs, stop) for stop in (None, len(example.fit_images) // 2)]
-    alone = [_scores(replace(detector).fit(one), example, example.id_images) for one in outputs]
-    pair = [replace(detector).fit(one) for one in outputs]
-    together = [[one.score(live) for one in pair] for live in example.passes(example.id_images, needs)]
+    stops = (None, len(example.fit_images) // 2)
+    alone = [example.scores(example.fitted(detector, stop), example.id_images) for stop in stops]
+    pair = [example.fitted(detector, stop) for stop in stops]
+    needs = pair[0].needs | pair[1].needs
+    together = [[one(live) for one in pair] for live in example.passes(example.id_images, needs)]
     for expected, found in zip(alone, zip(*together, strict=True), strict=True):
         _assert_equal(expected, torch.cat(found), "scores alone and beside another detector")
 
 
 def check_refit(detector: Detector, example: Example) -> None:
     """Fitting again forgets the first fit."""
-    fresh = _scores(_fit(replace(detector), example), example, example.all_images)
-    detector.fit(example.fit_outputs(detector.needs, len(example.fit_images) // 2))
-    again = _scores(_fit(detector, example), example, example.all_images)
+    fresh = example.scores(example.fitted(detector), example.all_images)
+    other = example.fitted(replace(detector), len(example.fit_images) // 2)
+    again = example.scores(example.fitted(other), example.all_images)
     _assert_equal(fresh, again, "scores of a fresh fit and of a refit")
 
 
 def check_labels(detector: Detector, example: Example) -> None:
-    """A detector that does not declare labels in its needs does not use them."""
-    if not detector.needs.labels:
-        expected = _scores(_fit(replace(detector), example), example, example.all_images)
-        outputs = example.fit_outputs(detector.needs)
-        outputs.labels = example.fit_labels.roll(1)
-        detector.fit(outputs)
-        _assert_equal(expected, _scores(detector, example, example.all_images), "scores under other labels")
+    """A detector that does not declare labels in its fit_needs does not use them."""
+    if "labels" not in detector.fit_needs:
+        data = example.fit_data(detector)
+        fits = (detector.fit(data._replace(labels=labels)) for labels in (data.labels, example.fit_labels.roll(1)))
+        expected, found = (example.scores(fitted, example.all_images) for fitted in fits)
+        _assert_equal(expected, found, "scores under other labels")
 
 
 def check_state(detector: Detector, example: Example) -> None:
     """What was learned goes through a file of tensors and JSON, and the label rebuilds the detector."""
-    _fit(detector, example)
-    expected = _scores(detector, example, example.all_images)
+    fitted = example.fitted(detector)
+    expected = example.scores(fitted, example.all_images)
     with tempfile.TemporaryDirectory() as folder:
-        save_state(detector, Path(folder) / "state.safetensors")
+        save_state(fitted, Path(folder) / "state.safetensors")
         name, state = read_state(Path(folder) / "state.safetensors")
     if ":" not in name:  # that would be the label of a class which is not in the catalogue
         assert build(name) == detector, f"its label {name} builds another detector"
-    restored = replace(detector).load_state(state).to(example.classifier.device)
-    _assert_equal(expected, _scores(restored, example, example.all_images), "scores before and after saving")
+    restored = replace(detector).with_state(state).to(example.classifier.device)
+    _assert_equal(expected, example.scores(restored, example.all_images), "scores before and after saving")
 
 
 def check_other_width(detector: Detector, example: Example) -> None:
     """A detector fitted on one classifier refuses the outputs of one of other widths, in words."""
-    if detector.learns():
-        _fit(detector, example)
-        other = make_example(num_classes=5, width=16, device=example.classifier.device, recipe=detector.recipe)
+    fitted = example.fitted(detector)
+    if detector.learns() and fitted.needs - {"images"}:
+        other = make_example(num_classes=5, width=16, device=example.classifier.device, recipe=detector.reads)
         try:
-            _scores(detector, other, other.id_images)
+            other.scores(fitted, other.id_images)
         except OodbenchError:
             return
         raise AssertionError("it scored a classifier of other widths than that which it was fitted on")
@@ -219,11 +230,11 @@ def check_other_width(detector: Detector, example: Example) -> None:
 
 def check_extreme_logits(detector: Detector, example: Example) -> None:
     """Scores are finite where logits reach ±10,000, and where all are equal."""
-    _fit(detector, example)
+    fitted = example.fitted(detector)
     largest = float(_logits(example).abs().max())
     for factor in (1e4 / largest, -1e4 / largest, 0.0):
-        scaled = make_example(head_factor=factor, device=example.classifier.device, recipe=detector.recipe)
-        found = _scores(detector, scaled, example.all_images)
+        scaled = make_example(head_factor=factor, device=example.classifier.device, recipe=detector.reads)
+        found = scaled.scores(fitted, example.all_images)
         assert found.isfinite().all(), f"logits times {factor:.0f} give {found[~found.isfinite()][0]}"
 
 
@@ -263,20 +274,12 @@ CHECKS: tuple[Check, ...] = (
 )
 
 
-def _fit(detector: Detector, example: Example) -> Detector:
-    return detector.fit(example.fit_outputs(detector.needs))
-
-
-def _scores(detector: Detector, example: Example, images: Tensor, batch_size: int = 64) -> Tensor:
-    return torch.cat([detector.score(live) for live in example.passes(images, detector.needs, batch_size)])
-
-
 def _logits(example: Example) -> Tensor:
     with example.classifier.inference(), torch.no_grad():
         return example.classifier(example.id_images.to(example.classifier.device) / 255).flatten()
 
 
-def _values(facts: ParameterFacts, example: Example) -> tuple[Any, ...]:
+def _values(facts: Parameter, example: Example) -> tuple[Any, ...]:
     """Values to try; a word that is free names a layer."""
     if facts.choices or facts.grid:
         return facts.choices or facts.grid
@@ -284,14 +287,18 @@ def _values(facts: ParameterFacts, example: Example) -> tuple[Any, ...]:
         return (False, True)
     if facts.type is str:
         return example.classifier.layers
+    if facts.type not in PLAIN:
+        # Detectors that a detector which reads through another one is tried over.
+        bases = map(build, catalogue())
+        return tuple(one for one in bases if one.needs == Needs("logits") and one.reads is None and not one.control)
     doubled, halved = (facts.type(value) for value in (2 * facts.default + 1, facts.default / 2))
     return tuple(value for value in (doubled, halved) if facts.low <= value <= facts.high)
 
 
-def _matters(facts: ParameterFacts, base: Detector, example: Example) -> bool:
+def _matters(facts: Parameter, base: Detector, example: Example) -> bool:
     values = [getattr(base, facts.name), *_values(facts, example)]
     found = (
-        _scores(_fit(replace(base, **{facts.name: value}), example), example, example.all_images) for value in values
+        example.scores(example.fitted(replace(base, **{facts.name: value})), example.all_images) for value in values
     )
     first = next(found)
     return any(not torch.equal(first, other) for other in found)

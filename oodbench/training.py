@@ -16,17 +16,18 @@ from torch import Tensor, nn
 
 from oodbench.classifier import Classifier
 from oodbench.data.imageset import ImageSet
-from oodbench.data.matching import ImageShape, match
+from oodbench.data.matching import ImageShape
 from oodbench.errors import OodbenchError
 from oodbench.models.catalogue import MODELS, build
 from oodbench.models.checkpoint import save_checkpoint
+from oodbench.parameters import check_parameters, parameter
+from oodbench.pixels import Pixels, augmented, channel_statistics, in_memory, to_unit
 from oodbench.resume import read_resume, save_resume
 from oodbench.transfer import sent
 
 WARM_UP = 0.2
 """Share of the steps in which the learning rate rises."""
 
-CROP_PADDING = 4
 EVALUATION_BATCH = 512
 
 
@@ -34,39 +35,23 @@ EVALUATION_BATCH = 512
 class TrainingSettings:
     """How a classifier is trained.
 
-    Attributes:
-        learning_rate: the peak of the one-cycle schedule, for the mean loss of a batch.
-        weight_decay, l1: penalties on the weights of convolutions and linear layers, not on biases and
-            BatchNorm.
-        label_smoothing: share of the target spread evenly over all classes. None by default: it makes
-            confidence a poorer score (Xia et al. 2024, arXiv 2403.14715).
-        augment: random crops with a (mirrored) margin of 4 pixels and random left-right flips; for natural
-            images.
+    Without label smoothing by default: it makes confidence a poorer score (Xia et al. 2024, arXiv 2403.14715).
 
     Raises:
         OodbenchError: a value is out of its range.
     """
 
-    epochs: int = 20
-    batch_size: int = 128
-    learning_rate: float = 0.1
-    weight_decay: float = 5e-4
-    label_smoothing: float = 0.0
-    l1: float = 0.0
-    augment: bool = False
-    seed: int = 0
+    epochs: int = parameter(20, "Passes over the training images.", low=1)
+    batch_size: int = parameter(128, "Images a step.", low=2)
+    learning_rate: float = parameter(0.1, "Peak of the one-cycle schedule, for the mean loss of a batch.", low=0)
+    weight_decay: float = parameter(5e-4, "L2 penalty on the weights of convolutions and linear layers.", low=0)
+    label_smoothing: float = parameter(0.0, "Share of the target spread evenly over all classes.", low=0, high=1)
+    l1: float = parameter(0.0, "L1 penalty on the weights of convolutions and linear layers.", low=0)
+    augment: bool = parameter(False, "Random crops, their margin mirrored, and left-right flips: for natural images.")
+    seed: int = parameter(0, "Seed of first weights, order of the images and augmentation.", low=0)
 
     def __post_init__(self) -> None:
-        for name, low, high in (
-            ("epochs", 1, np.inf),
-            ("batch_size", 2, np.inf),
-            ("learning_rate", 0, np.inf),
-            ("weight_decay", 0, np.inf),
-            ("label_smoothing", 0, 1),
-            ("l1", 0, np.inf),
-        ):
-            if not low <= getattr(self, name) <= high:
-                raise OodbenchError(f"training: {name} must be from {low} to {high}, not {getattr(self, name)}")
+        check_parameters(self)
 
 
 DEFAULTS = {
@@ -99,12 +84,8 @@ class EpochReport:
     seconds: float
 
 
-@dataclass(frozen=True)
-class Pixels:
-    """An image set in memory, in the classifier's form: uint8 N×C×H×W, and int64 labels."""
-
-    images: Tensor
-    labels: Tensor
+Mix = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
+"""(images, labels, step from 0) → the batch to train on instead: uint8 images and labels on the classifier's device."""
 
 
 def train(
@@ -150,42 +131,91 @@ def train(
     held_out_pixels = in_memory(held_out, num_classes, image_shape)
     require_every_class(fit, fit_pixels.labels, num_classes)
     with own_random_numbers(device):
-        torch.manual_seed(settings.seed)
-        mean, std = channel_statistics(fit_pixels.images)
-        module = build(architecture, outputs, image_shape)
-        objective.to(device)
-        classifier = Classifier(
-            module, num_classes=outputs, image_shape=image_shape, mean=mean, std=std, name=architecture
-        ).to(device)
-        # On CPUs the convolutions are a fifth to a half faster in this order of memory.
-        module.to(memory_format=torch.channels_last)
-        optimiser = new_optimiser(module, settings)
+        classifier = new_classifier(architecture, outputs, fit_pixels, settings.seed).to(device)
         resume = None if checkpoint is None else Path(f"{checkpoint}.resume")
-        reports = _resumed(resume, identity, module, optimiser, objective)
-        for epoch in range(len(reports), settings.epochs):
-            started = time.monotonic()
-            # A seed an epoch: where a training resumes, the random numbers are what they would have been.
-            torch.manual_seed(settings.seed * 1_000_003 + epoch + 1)
-            loss = run_epoch(classifier, optimiser, fit_pixels, settings, epoch, objective)
-            if not np.isfinite(loss):
-                raise OodbenchError(
-                    f"training {architecture} on {fit.name}: the loss of epoch {epoch + 1} is {loss}; "
-                    f"lower the learning rate (it is {settings.learning_rate})"
-                )
-            right = accuracy(classifier, held_out_pixels.images, held_out_pixels.labels, num_classes)
-            report = EpochReport(epoch + 1, settings.epochs, loss, right, time.monotonic() - started)
-            reports.append(report)
-            if resume is not None:
-                _save_resume(resume, identity, module, optimiser, objective, reports)
-            if progress is not None:
-                progress(report)
-    module.to(memory_format=torch.contiguous_format)
-    module.eval()
+        reports = optimise(
+            classifier,
+            fit_pixels,
+            held_out_pixels,
+            settings,
+            objective,
+            classes=num_classes,
+            what=f"training {architecture} on {fit.name}",
+            resume=resume,
+            identity=identity,
+            progress=progress,
+        )
     classifier.training = _record(fit, held_out, settings, reports) | record
     if checkpoint is not None and resume is not None:
         save_checkpoint(classifier, architecture, checkpoint, classifier.training)
         resume.unlink(missing_ok=True)
     return classifier
+
+
+def new_classifier(architecture: str, outputs: int, fit: Pixels, seed: int) -> Classifier:
+    """An untrained classifier of the images' form, normalised by their statistics; sets the global random numbers."""
+    torch.manual_seed(seed)
+    image_shape: ImageShape = tuple(fit.images.shape[1:])  # type: ignore[assignment]
+    mean, std = channel_statistics(fit.images)
+    module = build(architecture, outputs, image_shape)
+    return Classifier(module, num_classes=outputs, image_shape=image_shape, mean=mean, std=std, name=architecture)
+
+
+def optimise(
+    classifier: Classifier,
+    fit: Pixels,
+    held_out: Pixels,
+    settings: TrainingSettings,
+    objective: nn.Module,
+    *,
+    classes: int,
+    what: str,
+    resume: Path | None,
+    identity: str,
+    progress: Callable[[EpochReport], None] | None = None,
+    mix: Mix | None = None,
+) -> list[EpochReport]:
+    """Train a classifier, in place and on its device, going on where an interrupted training of that identity stopped.
+
+    Sets the global random numbers; afterwards the module is in eval mode.
+
+    Args:
+        held_out: images on which the accuracy of the first `classes` outputs is reported.
+        objective: see `train`.
+        what: what is done, for errors.
+        resume: the file of what is needed to go on; it is left there.
+        progress: is told of each epoch.
+        mix: see `run_epoch`.
+
+    Raises:
+        OodbenchError: the loss stops being finite, or the resume file belongs to another training.
+    """
+    module = classifier.module
+    # On CPUs the convolutions are a fifth to a half faster in this order of memory.
+    module.to(memory_format=torch.channels_last)
+    objective.to(classifier.device)
+    optimiser = new_optimiser(module, settings)
+    reports = _resumed(resume, identity, module, optimiser, objective)
+    for epoch in range(len(reports), settings.epochs):
+        started = time.monotonic()
+        # A seed an epoch: where a training resumes, the random numbers are what they would have been.
+        torch.manual_seed(settings.seed * 1_000_003 + epoch + 1)
+        loss = run_epoch(classifier, optimiser, fit, settings, epoch, objective, mix)
+        if not np.isfinite(loss):
+            raise OodbenchError(
+                f"{what}: the loss of epoch {epoch + 1} is {loss}; lower the learning rate (it is "
+                f"{settings.learning_rate})"
+            )
+        right = accuracy(classifier, held_out.images, held_out.labels, classes)
+        report = EpochReport(epoch + 1, settings.epochs, loss, right, time.monotonic() - started)
+        reports.append(report)
+        if resume is not None:
+            _save_resume(resume, identity, module, optimiser, objective, reports)
+        if progress is not None:
+            progress(report)
+    module.to(memory_format=torch.contiguous_format)
+    module.eval()
+    return reports
 
 
 def accuracy(classifier: Classifier, images: Tensor, labels: Tensor, classes: int | None = None) -> float:
@@ -200,51 +230,6 @@ def accuracy(classifier: Classifier, images: Tensor, labels: Tensor, classes: in
             logits = classifier(to_unit(batch, classifier.device))[:, :classes]
             right += int((logits.argmax(dim=1) == wanted.to(logits.device)).sum())
     return right / len(labels)
-
-
-def to_unit(images: Tensor, device: torch.device | str) -> Tensor:
-    """uint8 images as float32 in [0, 1] on a device, in the order of memory that makes convolutions fast."""
-    return images.to(device).contiguous(memory_format=torch.channels_last).to(torch.float32).div_(255)
-
-
-def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel of uint8 images N×C×H×W, in units of [0, 1]."""
-    # From the counts of the 256 values: exact, and without a float copy of all images.
-    values = torch.arange(256, dtype=torch.float64) / 255
-    means, deviations = [], []
-    for channel in images.unbind(dim=1):
-        share = torch.bincount(channel.flatten(), minlength=256).double() / channel.numel()
-        mean = float(share @ values)
-        means.append(mean)
-        # A constant channel carries nothing; 1 leaves it as it is.
-        deviations.append(float(share @ (values - mean) ** 2) ** 0.5 or 1.0)
-    return tuple(means), tuple(deviations)
-
-
-def augmented(images: Tensor) -> Tensor:
-    """Each image N×C×H×W shifted by up to 4 pixels, its margin mirrored, and flipped with probability ½.
-
-    Draws from torch's global generator of random numbers on the CPU, wherever the images are.
-    """
-    count, _, height, width = images.shape
-    rows = _mirrored(torch.arange(height) + _shifts(count, height), height)
-    columns = _mirrored(torch.arange(width) + _shifts(count, width), width)
-    columns = torch.where(torch.rand(count, 1) < 0.5, columns.flip(1), columns)
-    rows, columns = (sent(indices, images.device) for indices in (rows, columns))
-    # One gather for crop and flip together, over images whose channels lie side by side.
-    pixels = images.permute(0, 2, 3, 1)
-    each = torch.arange(count, device=images.device)
-    moved = pixels[each[:, None, None], rows[:, :, None], columns[:, None, :]]
-    return moved.permute(0, 3, 1, 2)
-
-
-def _shifts(count: int, size: int) -> Tensor:
-    padding = min(CROP_PADDING, size - 1)
-    return torch.randint(-padding, padding + 1, (count, 1))
-
-
-def _mirrored(indices: Tensor, size: int) -> Tensor:
-    return (size - 1) - ((size - 1) - indices.abs()).abs()
 
 
 def one_cycle(progress: float) -> float:
@@ -274,8 +259,13 @@ def run_epoch(
     settings: TrainingSettings,
     epoch: int,
     objective: Callable[[Tensor, Tensor], Tensor],
+    mix: Mix | None = None,
 ) -> float:
-    """One pass over the images in a new order, the epoch counted from 0 in the schedule; the mean loss."""
+    """One pass over the images in a new order, the epoch counted from 0 in the schedule; the mean loss.
+
+    Args:
+        mix: is given each batch, augmented, and may change it.
+    """
     classifier.module.train()
     batches = -(-len(data.labels) // settings.batch_size)
     losses, sizes = [], []
@@ -287,6 +277,8 @@ def run_epoch(
         images, labels = (sent(part[chosen], classifier.device) for part in (data.images, data.labels))
         if settings.augment:
             images = augmented(images)
+        if mix is not None:
+            images, labels = mix(images, labels, epoch * batches + number)
         logits = classifier(to_unit(images, classifier.device))
         loss = objective(logits, labels)
         if settings.l1 > 0:
@@ -298,26 +290,6 @@ def run_epoch(
         losses.append(loss.detach())
         sizes.append(len(chosen))
     return float(np.average(torch.stack(losses).tolist(), weights=sizes))
-
-
-def in_memory(images: ImageSet, num_classes: int, image_shape: ImageShape) -> Pixels:
-    """A labelled image set in memory, in the form (C, H, W).
-
-    Raises:
-        OodbenchError: there are no images, or labels are missing or are no classes.
-    """
-    if images.labels is None or len(images) == 0 or (images.labels < 0).any():
-        raise OodbenchError(
-            f"{images.name} ({images.origin}) has no images with labels, or not all are labelled: "
-            f"a classifier is trained and judged on labelled images"
-        )
-    if images.labels.max() >= num_classes:
-        raise OodbenchError(
-            f"{images.name} has the label {images.labels.max()}, but the classifier is to have {num_classes} "
-            f"classes (0 to {num_classes - 1})"
-        )
-    matched = torch.cat([match(chunk, image_shape) for chunk in images.chunks()])
-    return Pixels(matched, torch.from_numpy(np.asarray(images.labels, dtype=np.int64)))
 
 
 def require_every_class(fit: ImageSet, labels: Tensor, num_classes: int) -> None:

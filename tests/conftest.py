@@ -1,7 +1,8 @@
-"""Fixtures that several test files share: a cache of the session's own, a tiny classifier, small image files."""
+"""Fixtures that several test files share: caches of their own, a tiny classifier, small image files."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +28,18 @@ def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OODBENCH_CACHE", str(folder))
         patch.delenv("OODBENCH_DATA", raising=False)
+        yield folder
+
+
+@pytest.fixture(autouse=True)
+def own_cache(session_cache: Path) -> Iterator[Path]:
+    """No test is served by what another one stored; classifiers apart, of which the training decides alone."""
+    folder = Path(tempfile.mkdtemp(dir=session_cache))
+    classifiers = session_cache / "classifiers"
+    classifiers.mkdir(exist_ok=True)
+    (folder / "classifiers").symlink_to(classifiers)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OODBENCH_CACHE", str(folder))
         yield folder
 
 

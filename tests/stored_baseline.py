@@ -17,7 +17,8 @@ from tests.scripts import ROOT
 BASELINES = ROOT / "results/baselines"
 CHECKPOINT = BASELINES / "digits-cnn8.safetensors"
 OF_INVERSION = BASELINES / "digits-cnn8-garbage.safetensors"
-CPU = Machine(device="cpu")
+CPU = Machine(device="cpu", store=False)
+"""Without a store, which does not see faults that are planted in the running process."""
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from oodbench.detectors.logits import Energy
 from oodbench.detectors.odin import Odin
 from oodbench.detectors.oodl import OodL
 from oodbench.metrics import METRICS, evaluate
+from oodbench.plan import make_plan
 from tests.stored_baseline import BASELINES, CHECKPOINT, CPU, OF_INVERSION, Stored, with_card
 from tests.stored_baseline import stored as stored
 from tests.threads import one_thread as one_thread
@@ -51,13 +52,13 @@ def test_the_committed_baseline_of_digits_holds() -> None:
 
 
 def test_the_committed_baseline_is_the_default_benchmark_and_small() -> None:
-    stored, default = load_baseline(BASELINES / "digits").card.benchmark, Benchmark.load("digits").as_dict()
-    assert stored | {"name": "digits", "models": []} == default
+    stored, default = load_baseline(BASELINES / "digits").card.benchmark, make_plan(Benchmark.load("digits"), CPU)
+    assert stored | {"name": "digits", "models": []} == default.benchmark.as_dict()
     assert sum(path.stat().st_size for path in (BASELINES / "digits").iterdir()) < 250_000
     assert all(path.stat().st_size < 300_000 for path in (CHECKPOINT, OF_INVERSION))
 
 
-@pytest.mark.parametrize("machine", [CPU, Machine(device="cpu", batch_size=1), Machine(device="cpu", batch_size=7)])
+@pytest.mark.parametrize("machine", [CPU, replace(CPU, batch_size=1), replace(CPU, batch_size=7)])
 def test_an_untouched_rerun_passes(stored: Stored, machine: Machine) -> None:
     comparison = stored.check(machine)
     assert not comparison.drifts, str(comparison)

@@ -56,7 +56,7 @@ def test_a_path_that_leads_nowhere_is_refused(stored: Stored, tmp_path: Path, mo
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("models", [[], ["cnn8"], ["mine.safetensors", "cnn8"]])
+@pytest.mark.parametrize("models", [[], ["cnn8"], ["../mine.safetensors", "cnn8"]])
 def test_a_classifier_that_would_be_trained_anew_is_refused(stored: Stored, models: list[str]) -> None:
     benchmark = stored.baseline.card.benchmark | {"models": models}
     trained = with_card(stored.baseline, benchmark=benchmark)

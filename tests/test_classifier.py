@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from oodbench.classifier import PENULTIMATE, Classifier
 from oodbench.errors import OodbenchError
-from oodbench.outputs import ALL_LAYERS, Needs, passes
+from oodbench.live import passes
+from oodbench.outputs import Needs
 
 SHAPE = (3, 8, 8)
 
@@ -199,14 +200,14 @@ def test_hash_changes_with_normalisation_form_and_architecture() -> None:
 def test_a_pass_leaves_nothing_behind(stop_early: bool) -> None:
     made = classifier(network().train(), layers=["0", "2", PENULTIMATE])
     before = made.content_hash()
-    batches = [(torch.randint(0, 256, (4, *SHAPE), dtype=torch.uint8), None)] * 3
-    needs = Needs(logits=True, features=True, layers=ALL_LAYERS, input_gradient=True)
+    batches = [torch.randint(0, 256, (4, *SHAPE), dtype=torch.uint8)] * 3
+    needs = Needs("logits", "features", "layer:*", "gradient")
     live = passes(made, iter(batches), needs)
     for outputs in live:
         outputs.perturbed(1000.0, 0.01)
         if stop_early:
             break
-    live.close()  # type: ignore[attr-defined]
+    live.close()
     for submodule in made.module.modules():
         assert not submodule._forward_hooks and not submodule._forward_pre_hooks
         assert submodule.training

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from oodbench.errors import OodbenchError
 from oodbench.example import make_example
-from oodbench.outputs import Needs, passes
+from oodbench.live import passes
+from oodbench.outputs import Needs
 from oodbench.perturbation import step
 from tests.threads import one_thread as one_thread
 
@@ -96,7 +97,7 @@ def test_unknown_norm_is_named() -> None:
 def test_odins_step_is_against_finite_differences_of_the_cross_entropy(temperature: float) -> None:
     example = make_example(precision=torch.float64)
     classifier, images = example.classifier, example.id_images[:3]
-    (live,) = passes(classifier, [(images, None)], Needs(input_gradient=True))
+    (live,) = passes(classifier, [images], Needs("logits", "gradient"))
     gradient = live.input_gradient(temperature)
     pixels, delta = images.double() / 255, 1e-6
     top = live.logits.argmax(dim=1)

@@ -71,6 +71,8 @@ def test_the_fixture_fails_without_a_baseline_writes_on_request_and_bites(
 
     honest, before = Odin.score, (baseline / "scores.npz").read_bytes()
     monkeypatch.setattr(Odin, "score", lambda self, outputs: -honest(self, outputs))
+    # Where it is not in a file, a store does not see that code has changed.
+    monkeypatch.setenv("OODBENCH_CACHE", str(pytester.path / "cache"))
     drifted = pytester.runpytest_inprocess(*LOADED)
     drifted.assert_outcomes(failed=1)
     drifted.stdout.fnmatch_lines(["*AssertionError*", "*drift: *", "*subject *what *baseline *now *difference*"])

@@ -6,6 +6,7 @@ import importlib
 import io
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -45,7 +46,7 @@ def test_ci_runs_the_test_command() -> None:
 
 def options_of(name: str) -> set[str]:
     command = importlib.import_module(f"oodbench.cli.{name}").command
-    return {option for parameter in command.params for option in parameter.opts}
+    return {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
 
 
 def options_in(text: str) -> set[str]:
@@ -75,7 +76,7 @@ def test_every_set_named_for_id_and_ood_exists() -> None:
     assert set(re.findall(r"`([a-z0-9-]+)`", row.split("|")[2])) == set(GROUPS)
 
 
-def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     draw = np.random.default_rng(0)
     for name, count in (("my_train", 60), ("my_test", 30)):
@@ -84,11 +85,12 @@ def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     network = torch.nn.Sequential(
         torch.nn.Conv2d(3, 4, 3, stride=4), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(4 * 8 * 8, 10)
     )
-    (example,) = blocks("python")
-    names: dict[str, object] = {"network": network}
-    exec(example, names)
-    table = names["result"].table  # type: ignore[attr-defined]
+    names: dict[str, Any] = {"network": network, "images": images}
+    for example in blocks("python"):
+        exec(example, names)
+    table = names["result"].table
     assert isinstance(table, pd.DataFrame) and set(table.detector) == {"smood", "odin", "oodl"}
+    assert names["guard"].is_ood(images).shape == (30,)
 
 
 def test_files_that_the_readme_links_to_are_there() -> None:

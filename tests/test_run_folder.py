@@ -27,8 +27,8 @@ from tests.scripts import ROOT
 
 PLANTED = gaussian_scores({"good": 2.0, "<b>odd</b>": 0.5})
 FITTED: dict[tuple[str, str], Detector] = {
-    ("net", "lc"): build("lc").load_state({"weight": torch.arange(6.0).view(2, 3)}),
-    ("net", "oodl"): build("oodl").load_state({"layer": "block/1", "rho": torch.tensor(0.5, dtype=torch.float64)}),
+    ("net", "lc"): build("lc").with_state({"weight": torch.arange(6.0).view(2, 3)}),
+    ("net", "oodl"): build("oodl").with_state({"layer": "block/1", "rho": torch.tensor(0.5, dtype=torch.float64)}),
     ("a/b", "constant"): build("constant"),
 }
 

@@ -14,7 +14,7 @@ from scipy import stats
 
 from oodbench.errors import OodbenchError
 from oodbench.metrics import evaluate
-from oodbench.statistics import bootstrap_fpr_interval, delong_interval, delong_test, holm
+from oodbench.statistics import bootstrap_fpr_interval, delong_interval, delong_test, holm, midranks
 
 
 def naive_components(id_scores: np.ndarray, ood_scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -228,3 +228,10 @@ def test_holm_equals_the_closed_test_of_bonferroni(p_values: list[float]) -> Non
 def test_holm_refuses_what_is_no_list_of_p_values(bad: object) -> None:
     with pytest.raises(OodbenchError, match="p-values"):
         holm(bad)
+
+
+@given(st.lists(st.integers(-3, 3) | st.floats(-1, 1, width=16), min_size=1, max_size=30))
+def test_midranks_are_scipys(values: list[float]) -> None:
+    from scipy.stats import rankdata
+
+    np.testing.assert_array_equal(midranks(values), rankdata(values))

@@ -272,7 +272,7 @@ def test_a_loss_that_is_not_finite_is_said() -> None:
 )
 def test_settings_out_of_range_are_said(wrong: dict[str, float]) -> None:
     (name,) = wrong
-    with pytest.raises(OodbenchError, match=f"{name} must be from"):
+    with pytest.raises(OodbenchError, match=f"{name} must be finite and from"):
         TrainingSettings(**wrong)  # type: ignore[arg-type]
 
 

@@ -1,20 +1,24 @@
-"""Images counted and wall time of the harness against a bare eval-mode pass over the same images.
+"""Images counted and time of a run against a bare eval-mode pass over the same images; without and with the store.
 
     python benchmarks/speed/one_pass.py --data ../shared/data --workload ../shared/peers/workload.npz
 
 The workload is that of the peers' figures: 2,000 ID test images, 5,000 fit images and seven OOD sets of 1,000, on a
 CIFAR-10 ResNet-20. The bare pass sees the same uint8 images, the proxies that detectors make from ID included, in the
-same batches, in the same process, before and after; the harness's time is that of network and scores together, fits
-included.
+same batches, in the same process, before and after. A run's time is that of the whole call: reading, hashing, network,
+fits, scores and metrics. The first run with the store has an empty one, the second that of the first. Wall time and CPU
+seconds are both shown.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,9 +29,9 @@ from oodbench.classifier import Classifier
 from oodbench.data.imageset import ArraySource, ImageSet
 from oodbench.data.load import make_proxy
 from oodbench.data.matching import match
-from oodbench.harness import Result, run
 from oodbench.models.load import load_classifier
 from oodbench.plan import Machine
+from oodbench.runner import Result, run
 
 FILES = {
     "textures": "textures_32",
@@ -49,20 +53,53 @@ def main() -> None:
         mean="imagenet",
         std="imagenet",
     )
-    machine = Machine(batch_size=arguments.batch_size)
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, batch size {machine.batch_size}")
+    batch_size = arguments.batch_size
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, batch size {batch_size}")
     with tempfile.TemporaryDirectory() as folder:
         benchmark = write_workload(arguments.workload, arguments.data, Path(folder))
-        plain = [timed_run(classifier, benchmark, machine, ONE_PASS) for _ in range(arguments.repeats)]
-        images = passed_images(benchmark, plain[0][1])
-        bare = [bare_pass(classifier, images, machine.batch_size) for _ in range(arguments.repeats)]
-        plain += [timed_run(classifier, benchmark, machine, ONE_PASS) for _ in range(arguments.repeats)]
-        bare += [bare_pass(classifier, images, machine.batch_size) for _ in range(arguments.repeats)]
-        with_odin = timed_run(classifier, benchmark, machine, (*ONE_PASS, "odin"))
-    show("without odin", plain[0][1], statistics.median(seconds for seconds, _ in plain), statistics.median(bare))
-    show("with odin", with_odin[1], with_odin[0], statistics.median(bare))
-    for what, seconds in plain[-1][1].card.classifiers[0]["seconds"].items():
-        print(f"    {what}: {seconds:.3f} s")
+        os.environ["OODBENCH_CACHE"] = f"{folder}/cache"
+        timed_run(classifier, benchmark, Machine(batch_size=batch_size, store=False), ONE_PASS)  # warms up
+        rounds = [one_round(classifier, benchmark, Path(folder), batch_size, n) for n in range(arguments.repeats)]
+    bare = median([one["bare"] for one in rounds])
+    for name in rounds[0]:
+        seconds = median([one[name] for one in rounds])
+        ratio = f"{seconds.wall / bare.wall:.3f} by wall, {seconds.cpu / bare.cpu:.3f} by CPU seconds"
+        print(f"{name}: {seconds.wall:.2f} s, CPU {seconds.cpu:.2f} s; against bare {ratio}")
+
+
+class Seconds(NamedTuple):
+    wall: float
+    cpu: float
+
+
+def one_round(
+    classifier: Classifier, benchmark: Benchmark, folder: Path, batch_size: int, number: int
+) -> dict[str, Seconds]:
+    """Every variant once, the bare pass in the middle."""
+    os.environ["OODBENCH_CACHE"] = f"{folder}/cache{number}"
+    off, on = (Machine(batch_size=batch_size, store=store) for store in (False, True))
+    found: dict[str, Seconds] = {}
+    found["run, no store"], result = timed_run(classifier, benchmark, off, ONE_PASS)
+    images = passed_images(benchmark, result)
+    found["bare"], _ = timed(lambda: bare_pass(classifier, images, batch_size))
+    found["first run with the store"], result = timed_run(classifier, benchmark, on, ONE_PASS)
+    show("first run", result)
+    found["second run"], result = timed_run(classifier, benchmark, on, ONE_PASS)
+    show("second run", result)
+    found["run with odin, no store"], result = timed_run(classifier, benchmark, off, (*ONE_PASS, "odin"))
+    show("with odin", result)
+    return found
+
+
+def timed(work: Callable[[], Any]) -> tuple[Seconds, Any]:
+    """Wall and CPU seconds of some work, and what it gave."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    result = work()
+    return Seconds(time.perf_counter() - wall, time.process_time() - cpu), result
+
+
+def median(seconds: list[Seconds]) -> Seconds:
+    return Seconds(*(statistics.median(part) for part in zip(*seconds, strict=True)))
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -94,11 +131,10 @@ def write_workload(workload: Path, data: Path, folder: Path) -> Benchmark:
 
 def timed_run(
     classifier: Classifier, benchmark: Benchmark, machine: Machine, detectors: tuple[str, ...]
-) -> tuple[float, Result]:
-    """Seconds of network, fits and scores, and what the run gave."""
+) -> tuple[Seconds, Result]:
+    """Seconds of a run, and what it gave."""
     changed = Benchmark(id=benchmark.id, ood=benchmark.ood, detectors=detectors)
-    result = run(changed, [classifier], machine)
-    return sum(result.card.classifiers[0]["seconds"].values()), result
+    return timed(lambda: run(changed, [classifier], machine))
 
 
 def passed_images(benchmark: Benchmark, result: Result) -> list[Tensor]:
@@ -116,25 +152,21 @@ def passed_images(benchmark: Benchmark, result: Result) -> list[Tensor]:
     return [match(images, RGB) for images in (stored(benchmark.id), fit, *map(stored, benchmark.ood), *made)]
 
 
-def bare_pass(classifier: Classifier, images: list[Tensor], batch_size: int) -> float:
-    """Seconds of one eval-mode pass."""
-    started = time.perf_counter()
+def bare_pass(classifier: Classifier, images: list[Tensor], batch_size: int) -> None:
+    """One eval-mode pass."""
     with classifier.inference(), torch.no_grad():
         for of_set in images:
             for batch in of_set.split(batch_size):
                 classifier(batch.float() / 255)
-    return time.perf_counter() - started
 
 
-def show(title: str, result: Result, seconds: float, bare: float) -> None:
-    counts = result.card.classifiers[0]["images"]
+def show(title: str, result: Result) -> None:
+    counts = dict(result.card.classifiers[0]["images"])
     proxies = counts.pop("proxy", {"forward": 0})["forward"]
-    forward = sum(count["forward"] for count in counts.values())
-    perturbed = sum(count["perturbed"] for count in counts.values())
-    gradients = sum(count["gradient"] for count in counts.values())
+    total = {what: sum(count[what] for count in counts.values()) for what in ("forward", "gradient", "perturbed")}
     print(
-        f"{title}: {forward:,} images passed + {proxies:,} proxies made from ID, {gradients:,} gradients, "
-        f"{perturbed:,} perturbed; {seconds:.2f} s, bare pass {bare:.2f} s, ratio {seconds / bare:.3f}"
+        f"{title}: {total['forward']:,} images passed + {proxies:,} proxies made from ID, {total['gradient']:,} "
+        f"gradients, {total['perturbed']:,} perturbed"
     )
 
 

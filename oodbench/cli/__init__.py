@@ -13,11 +13,13 @@ from oodbench.errors import OodbenchError
 COMMANDS = {
     "run": "Fit and score detectors on a classifier, write the leaderboard.",
     "report": "Make a leaderboard of runs: markdown, CSV, HTML, LaTeX.",
+    "score": "Score images with a guard, a fitted detector and its threshold.",
     "check": "Compare a run with a stored baseline, score by score.",
     "list": "Show the detectors, data sets, models and benchmarks there are.",
     "train": "Train a classifier on an ID set.",
     "invert": "Make images that a classifier puts into its classes (network inversion).",
     "fetch": "Download data sets.",
+    "store": "Show what outputs are kept, or remove them.",
     "doctor": "Show versions, device, data and caches of this machine.",
 }
 

@@ -41,7 +41,7 @@ def command(
             raise click.UsageError(f"--against compares a run that was saved, so {named} has no meaning", context)
 
     from oodbench.check import compare, is_baseline, load_baseline, rerun, save_baseline
-    from oodbench.cli.console import ConsoleReporter
+    from oodbench.console import ConsoleReporter
     from oodbench.files import check_writable
     from oodbench.plan import Machine
     from oodbench.run_folder import Result

@@ -61,7 +61,7 @@ def command(
     oodbench invert --id mnist --sweep learning_rate=0.001,0.003 --sweep label_smoothing=0,0.01,0.1
     """
     from oodbench.benchmark import Benchmark
-    from oodbench.cli.console import ConsoleReporter, log
+    from oodbench.console import ConsoleReporter, log
     from oodbench.inversion.settings import InversionSettings
     from oodbench.plan import Machine
     from oodbench.study import Question, parse_sweeps, study

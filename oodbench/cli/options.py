@@ -8,12 +8,29 @@ from typing import Any, TypeVar
 
 import click
 
+from oodbench.errors import OodbenchError
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def split_list(values: tuple[str, ...]) -> tuple[str, ...]:
     """Repeated options, each with commas inside, as one list."""
     return tuple(item.strip() for item in ",".join(values).split(",") if item.strip())
+
+
+def assigned(texts: tuple[str, ...]) -> dict[str, str]:
+    """Values by name, of texts like `steps=0`.
+
+    Raises:
+        OodbenchError: a text has another form, or a name is there twice.
+    """
+    values: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = (part.strip() for part in text.partition("="))
+        if not (name and equals and value) or name in values:
+            raise OodbenchError(f"--set takes NAME=VALUE, each name once, not '{text}'")
+        values[name] = value
+    return values
 
 
 data_root_option = click.option(

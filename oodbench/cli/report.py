@@ -28,7 +28,7 @@ def command(results: tuple[Path, ...], **options: Any) -> None:
     oodbench report results/digits-cnn8-1a2b3c --intervals
     oodbench report results/* --group --format html -o leaderboard.html
     """
-    from oodbench.cli.console import log
+    from oodbench.console import log
     from oodbench.report.write import write_report
     from oodbench.run_folder import Result
 

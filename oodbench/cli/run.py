@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from oodbench.cli.options import machine_options, split_list
-from oodbench.errors import OodbenchError
+from oodbench.cli.options import assigned, machine_options, split_list
 
 if TYPE_CHECKING:
-    from oodbench.benchmark import Benchmark
+    pass
 
 
 @click.command("run", short_help="Fit and score detectors, write the leaderboard.")
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Folder of the results.  [default: results/ID-MODEL-HASH, the hash of the benchmark]",
 )
+@click.option("--store/--no-store", default=True, help="Outputs kept and reused, or not.  [default: kept]")
 @machine_options
 def command(
     reference: str | None,
@@ -54,24 +54,22 @@ def command(
     from dataclasses import replace
 
     from oodbench.benchmark import DEFAULT, Benchmark
-    from oodbench.cli.console import ConsoleReporter, log, output
+    from oodbench.console import ConsoleReporter, log, output
     from oodbench.detectors.spec import split_specs
     from oodbench.files import check_writable
-    from oodbench.harness import run
     from oodbench.plan import Machine
     from oodbench.report.formats import terminal_tables
+    from oodbench.runner import run
 
-    machine = Machine(**{name: options.pop(name) for name in ("data_root", "device", "batch_size", "workers")})
+    machine = Machine(**{name: options.pop(name) for name in ("data_root", "device", "batch_size", "workers", "store")})
     base = Benchmark.load(reference or DEFAULT)
     given = {key: value for key, value in options.items() if value not in (None, ())}
     given = {key: split_list(value) if isinstance(value, tuple) else value for key, value in given.items()}
     if detectors:
         given["detectors"] = split_specs(",".join(detectors))
     if parameters:
-        given["parameters"] = {**base.parameters, **dict(map(_assignment, split_list(parameters)))}
-    benchmark = replace(base, **given, name=base.name if not given else "custom")
-    if not (detectors or reference) and given.keys() & {"id", "fit", "models"}:
-        benchmark = _without_training(benchmark)
+        given["parameters"] = {**base.parameters, **assigned(tuple(split_specs(",".join(parameters))))}
+    benchmark = replace(base, **given, name=base.name if not given else "")
     check_writable(out or Path("results"))
     result = run(benchmark, machine=machine, reporter=ConsoleReporter())
     if out is None:
@@ -80,32 +78,9 @@ def command(
     paths = result.save(out)
     for table in terminal_tables(result.leaderboard, output.width):
         output.print(table)
-    log.print(f"wrote {', '.join(str(path.relative_to(out)) for path in paths)} in {out}", markup=False, soft_wrap=True)
+    names = dict.fromkeys(f"{path.parts[0]}/" if len(path.parts) > 1 else path.name for path in _below(out, paths))
+    log.print(f"wrote {', '.join(names)} in {out}", markup=False, soft_wrap=True)
 
 
-def _assignment(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise OodbenchError(f"--set takes DETECTOR.PARAMETER=VALUE, e.g. --set odin.epsilon=0.002, not '{text}'")
-    return key.strip(), value.strip()
-
-
-def _without_training(benchmark: Benchmark) -> Benchmark:
-    """The default detectors on something of the user's: without those that would train a classifier, which can take
-    hours on anything larger than digits."""
-    from dataclasses import replace
-
-    from oodbench.cli.console import ConsoleReporter
-    from oodbench.plan import build_detectors, own_checkpoints
-
-    detectors = build_detectors(benchmark)
-    there = (None, *own_checkpoints(benchmark.models, detectors))
-    kept = tuple(
-        spec for spec, detector in zip(benchmark.detectors, detectors.values(), strict=True) if detector.recipe in there
-    )
-    for spec in benchmark.detectors:
-        if spec not in kept:
-            ConsoleReporter().say(
-                f"left out: {spec}, which would train a classifier; to run it, name it with --detector"
-            )
-    return replace(benchmark, detectors=kept)
+def _below(folder: Path, paths: list[Path]) -> list[Path]:
+    return [path.relative_to(folder) for path in paths]

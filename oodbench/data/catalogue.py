@@ -8,10 +8,14 @@ from typing import Literal
 GROUPS = ("noise", "structured", "near", "far")
 """The groups of OOD sets; near and far depend on the ID set."""
 
-Kind = Literal["files", "built in", "generated", "derived"]
-"""Read from files; part of an installed library; drawn from a seed; made from the ID test images."""
+Kind = Literal["files", "built in", "generated", "derived", "inverted"]
+"""Read from files; part of an installed library; drawn from a seed; made from the ID test images; made of each
+classifier under test."""
 
-Family = Literal["grey characters and objects", "natural objects", "street numbers", "structured", "noise"]
+ADVERSARIAL = "adversarial"
+"""The group of sets that are made against the classifier under test: no mean over sets counts them."""
+
+Family = Literal["grey characters and objects", "natural objects", "street numbers", "structured", "noise", "inverted"]
 
 
 @dataclass(frozen=True)
@@ -234,7 +238,7 @@ DATASETS: dict[str, DatasetEntry] = {
             "Windows of the two photographs that come with scikit-learn",
             "oodbench",
             "Two photographs only: the images resemble each other.",
-            kind="built in",
+            kind="generated",
         ),
         _structured(
             "structured",
@@ -255,6 +259,15 @@ DATASETS: dict[str, DatasetEntry] = {
             "Galerne et al. 2011",
             "derived",
             _FROM_ID,
+        ),
+        DatasetEntry(
+            "inverted",
+            "What each classifier takes for its classes: drawn compositions, moved until it is sure of them",
+            "oodbench",
+            "inverted",
+            ADVERSARIAL,
+            "inverted",
+            note="Of the classifier under test itself, with a confidence of 0.9 or more; no mean over sets counts it.",
         ),
     )
 }

@@ -191,7 +191,7 @@ class ImageSet:
 
     def chunks(self) -> Iterator[Images]:
         """All images in order, some at a time; a walk to the end leaves the set's hashes."""
-        hashing = Hashing(len(self)) if self._known_hashes() is None else None
+        hashing = Hashing(len(self)) if self.known_hashes is None else None
         for start in range(0, len(self), CHUNK):
             images = self.read(start, start + CHUNK)
             if hashing is not None:
@@ -199,6 +199,17 @@ class ImageSet:
             yield images
         if hashing is not None:
             self.remember(hashing.finished())
+
+    def file(self, index: int) -> str | None:
+        """The file of an image, as it is called below its folder; None where images have none of their own."""
+        number = index if self.indices is None else int(self.indices[index])
+        files = getattr(self.source, "files", None)
+        return str(files[number]) if files else None
+
+    def place(self, index: int) -> str:
+        """Which image that is: its number in the set, and its file where it has one."""
+        file = self.file(index)
+        return f"image {index} of {self.name}" + (f" ({file})" if file else "")
 
     def subset(self, kept: np.ndarray, note: str) -> ImageSet:
         """The images of these indices, in this order; `note` says to the user why."""
@@ -228,7 +239,7 @@ class ImageSet:
     @property
     def hashes(self) -> Hashes:
         """The hashes of the set: those known, else those of one walk through it."""
-        known = self._known_hashes()
+        known = self.known_hashes
         if known is None:
             for _ in self.chunks():
                 pass
@@ -241,8 +252,9 @@ class ImageSet:
         if self.identity is not None:
             write_hashes(self.identity, hashes)
 
-    def _known_hashes(self) -> Hashes | None:
-        """From whoever read the images in this process, or in another before."""
+    @property
+    def known_hashes(self) -> Hashes | None:
+        """The hashes, where they are known unread: from whoever read the images in this process or another."""
         if not self._hashes and self.identity is not None:
             kept = read_hashes(self.identity)
             self._hashes[:] = [kept] if kept is not None else []

@@ -159,6 +159,32 @@ def load_ood(
     return replace(images, group=group_of(asked.value, id_set.name))
 
 
+def is_inverted(reference: str) -> bool:
+    """Whether the images of a set are made of each classifier under test."""
+    name = reference.removeprefix("set:")
+    return name in DATASETS and DATASETS[name].kind == "inverted"
+
+
+def is_generated(reference: str) -> bool:
+    """Whether the images of a set are made in the form that they are asked for in."""
+    name = reference.removeprefix("set:")
+    return name in DATASETS and DATASETS[name].kind == "generated"
+
+
+def load_images(reference: str, *, data_root: Path | None) -> ImageSet:
+    """The images of NAME, npz:PATH or folder:PATH; of splits the test split.
+
+    Raises:
+        OodbenchError: the set is missing or damaged, is made and not read, or the reference is a group.
+    """
+    asked = parse_reference(reference)
+    if asked.kind == "group" or (asked.kind == "set" and DATASETS[asked.value].kind not in ("files", "built in")):
+        raise OodbenchError(f"'{reference}' is no set of images that can be read; name a set, npz:PATH or folder:PATH")
+    if asked.kind == "set":
+        return _named(asked.value, "test", data_roots(data_root))
+    return _test_images(asked, [])
+
+
 def make_proxy(name: str, fit: ImageSet, seed: int) -> ImageSet:
     """The proxy OOD set `name` made from ID fit images: a derived set (METHODS section 2).
 

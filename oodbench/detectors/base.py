@@ -2,49 +2,34 @@
 
 from __future__ import annotations
 
-import math
-import re
+import copy
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import Field, dataclass, field, fields
-from typing import Any, ClassVar, Self, get_type_hints
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from oodbench.errors import NotFittedError, OodbenchError
-from oodbench.outputs import Needs, Outputs
+from oodbench.outputs import FitData, Needs, Outputs
+from oodbench.parameters import check_parameters, parameter
+
+__all__ = ["Detector", "State", "parameter"]
 
 State = Mapping[str, Any]
-"""What a detector learned: tensors, and plain values that JSON can hold."""
+"""What a detector learned: tensors, plain values that JSON can hold, and mappings of such."""
 
-
-def parameter(
-    default: Any,
-    help: str,
-    *,
-    low: float = -math.inf,
-    high: float = math.inf,
-    choices: Sequence[Any] = (),
-    grid: Sequence[Any] = (),
-    training: bool = False,
-) -> Any:
-    """Declare a hyper-parameter: its default, what it is, its range (inclusive) or choices, a search grid.
-
-    Args:
-        training: it decides how the detector's own classifier is trained (see `Detector.recipe`), not how its
-            outputs are read.
-    """
-    facts = {"help": help, "low": low, "high": high, "choices": tuple(choices), "grid": tuple(grid)}
-    return field(default=default, metadata=facts | {"training": training})
+WIDTHS = "widths"
+"""Under this name a state has the forms of what was learned from."""
 
 
 @dataclass(frozen=True)
 class Detector(ABC):
     """A score for each image from what the classifier makes of it: **the higher, the more in-distribution**.
 
-    A detector's fields are its hyper-parameters, int, float, bool or str, declared with `parameter`. It says
-    in `needs` what it reads. Where it learns from ID data, it overrides `learn`.
+    A detector's fields are its hyper-parameters, declared with `parameter`. It says in `needs` what its `score`
+    reads. Where it learns from ID data, it overrides `learn` and says in `fit_needs` what that reads.
 
     Raises:
         OodbenchError: on construction, a hyper-parameter of the wrong type or out of its range.
@@ -53,38 +38,76 @@ class Detector(ABC):
     control: ClassVar[bool] = False
     """Whether it ignores on purpose what tells ID from OOD."""
 
-    recipe: ClassVar[str | None] = None
-    """The recipe, of `oodbench.recipes`, that trains the classifier which it reads; None: it reads any classifier."""
+    reads: ClassVar[str | None] = None
+    """The recipe, of `oodbench.recipes`, that makes the classifier which it reads; None: it reads any classifier."""
 
     @property
     def needs(self) -> Needs:
-        """What it reads: the logits, unless a subclass says otherwise."""
-        return Needs(logits=True)
+        """What `score` reads; once fitted it may be less."""
+        return Needs("logits")
+
+    @property
+    def fit_needs(self) -> Needs:
+        """What `learn` and `reduce` read."""
+        return Needs()
 
     @abstractmethod
     def score(self, outputs: Outputs) -> Tensor:
         """One finite float64 score an image, shape (N,); pure: an image's score does not depend on others."""
 
-    def learn(self, outputs: Outputs) -> State:
+    def learn(self, data: FitData) -> State:
         """What is to be learned from the outputs of ID fit images."""
         return {}
 
-    def fit(self, outputs: Outputs) -> Self:
-        """Learn from ID outputs; nothing of an earlier fit remains. Returns itself."""
-        self._set_state(None)
-        return self.load_state(self.learn(outputs))
+    def reduce(self, outputs: Outputs) -> Mapping[str, Tensor]:
+        """What `learn` is to be given of a live batch whose outputs are too large to be kept: tensors of N rows."""
+        return {}
+
+    def fit(self, data: FitData) -> Self:
+        """A copy that has learned from ID outputs; this object stays as it is."""
+        # Cloned: a view of the fit outputs would keep them all, and products of a tensor that lies otherwise in memory,
+        # as it does once saved and read, can differ in their last bit.
+        learned = _mapped(self.learn(data), lambda tensor: tensor.detach().clone(memory_format=torch.contiguous_format))
+        fitted = self.with_state(learned)
+        forms = {name: list(data.outputs.tensors()[name].shape[1:]) for name in fitted._reads(data.outputs)}
+        return fitted.with_state({**fitted.state, WIDTHS: forms}) if self.learns() else fitted
+
+    def __call__(self, outputs: Outputs) -> Tensor:
+        """`score`, checked.
+
+        Raises:
+            OodbenchError: the outputs are of another classifier than that which it was fitted on, or the scores are
+                not float64 of shape (N,).
+        """
+        forms = self.state.get(WIDTHS, {})
+        for name in self._reads(outputs) & forms.keys():
+            found = list(outputs.tensors()[name].shape[1:])
+            if found != forms[name]:
+                raise OodbenchError(
+                    f"fitted on {name} of width {_form(forms[name])}, asked to score {name} of width {_form(found)}: "
+                    f"fit the detector on the classifier that it scores"
+                )
+        scores = self.score(outputs)
+        if scores.shape != (len(outputs),) or scores.dtype != torch.float64:
+            raise OodbenchError(
+                f"{type(self).__name__} gave scores of shape {tuple(scores.shape)} and type {scores.dtype} for "
+                f"{len(outputs)} images; its score(outputs) must return float64 of shape (N,)"
+            )
+        return scores
 
     def __post_init__(self) -> None:
-        types = get_type_hints(type(self))
-        for declared in fields(self):
-            value = _checked(type(self).__name__, declared, getattr(self, declared.name), types[declared.name])
-            object.__setattr__(self, declared.name, value)
-        self._set_state(None if self.learns() else {})
+        check_parameters(self)
+        object.__setattr__(self, "_state", None if self.learns() else {})
 
     @classmethod
     def learns(cls) -> bool:
         """Whether there is anything to fit."""
         return cls.learn is not Detector.learn
+
+    @property
+    def fitted(self) -> bool:
+        """Whether it can score."""
+        return self.__dict__["_state"] is not None
 
     @property
     def state(self) -> State:
@@ -95,52 +118,50 @@ class Detector(ABC):
         """
         state: State | None = self.__dict__["_state"]
         if state is None:
-            raise NotFittedError(f"{type(self).__name__} must be fitted before it can score: call fit(outputs)")
+            raise NotFittedError(f"{type(self).__name__} must be fitted before it can score: call fit(data)")
         return state
 
-    def load_state(self, state: State) -> Self:
-        """Take what an equal detector learned earlier (see `oodbench.detectors.state`). Returns itself."""
-        self._set_state(dict(state))
-        return self
+    def with_state(self, state: State) -> Self:
+        """A copy that has learned what an equal detector learned earlier."""
+        other = copy.copy(self)
+        # Hyper-parameters are frozen; what was learned is not one of them.
+        object.__setattr__(other, "_state", dict(state))
+        return other
 
     def to(self, device: torch.device | str) -> Self:
-        """Move what was learned. Returns itself."""
-        moved = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in self.state.items()}
-        return self.load_state(moved)
+        """A copy with what was learned on another device."""
+        return self.with_state(_mapped(self.state, lambda tensor: tensor.to(device)))
 
-    def _set_state(self, state: State | None) -> None:
-        # Hyper-parameters are frozen; what was learned is not one of them.
-        object.__setattr__(self, "_state", state)
+    @staticmethod
+    def from_text(text: str) -> Detector:
+        """The detector of a spec such as `odin(norm=l2)`."""
+        from oodbench.detectors.spec import build
+
+        return build(text)
+
+    def __str__(self) -> str:
+        """The spec: its name, and the parameters that differ from the defaults."""
+        from oodbench.detectors.spec import label
+
+        return label(self)
+
+    def _reads(self, outputs: Outputs) -> set[str]:
+        """The quantities among the outputs that the score reads."""
+        needs, there = self.needs, outputs.tensors().keys()
+        every = {f"{kind}:" for kind in ("layer", "maps") if f"{kind}:*" in needs}
+        return {name for name in there if name in needs or name.startswith(tuple(every))} - {"images"}
 
 
-def require_width(name: str, tensor: Tensor, width: int) -> Tensor:
-    """`tensor` in float64, if it is N×width.
-
-    Raises:
-        OodbenchError: the detector was fitted on outputs of another width, that is of another classifier.
-    """
-    if tensor.dim() != 2 or tensor.shape[1] != width:
-        raise OodbenchError(
-            f"fitted on {name} of width {width}, asked to score {name} of shape {tuple(tensor.shape)}: "
-            f"fit the detector on the classifier that it scores"
-        )
-    return tensor.double()
+def _mapped(state: State, change: Callable[[Tensor], Tensor]) -> dict[str, Any]:
+    """The state with every tensor changed."""
+    changed: dict[str, Any] = {}
+    for name, value in state.items():
+        if isinstance(value, Mapping):
+            changed[name] = _mapped(value, change)
+        else:
+            changed[name] = change(value) if isinstance(value, Tensor) else value
+    return changed
 
 
-def _checked(owner: str, declared: Field[Any], value: Any, wanted: type) -> Any:
-    """The value of a hyper-parameter in its declared type, if it may have it."""
-    name, facts = declared.name, declared.metadata
-    if not facts or wanted not in (int, float, bool, str):
-        raise TypeError(f"{owner}.{name} must be an int, float, bool or str declared with parameter(...)")
-    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
-        raise OodbenchError(f"{owner}: {name} must be of type {wanted.__name__}, not {value!r}")
-    if facts["choices"] and value not in facts["choices"]:
-        raise OodbenchError(f"{owner}: {name} must be one of {', '.join(map(str, facts['choices']))}, not {value!r}")
-    if isinstance(value, str) and not re.fullmatch(r"[^\s,()=]+", value):
-        raise OodbenchError(f"{owner}: {name} must be a word without spaces, commas, ( ) or =, not {value!r}")
-    finite = not isinstance(value, float) or math.isfinite(value)
-    if isinstance(value, int | float) and not (facts["low"] <= value <= facts["high"] and finite):
-        raise OodbenchError(f"{owner}: {name} must be finite and from {facts['low']} to {facts['high']}, not {value!r}")
-    return wanted(value)
+def _form(widths: list[int]) -> str:
+    return "×".join(map(str, widths))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module, metadata
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from oodbench.errors import OodbenchError, unknown_name
@@ -28,6 +29,7 @@ class DetectorEntry:
         where: `module:Class`.
         paper: authors, year and arXiv number; of a detector from outside, its package and version.
         aliases: other names that users know it by.
+        default: whether it is run where no detectors are named.
     """
 
     name: str
@@ -35,6 +37,7 @@ class DetectorEntry:
     paper: str
     summary: str
     aliases: tuple[str, ...] = ()
+    default: bool = False
 
     def load(self) -> type[Detector]:
         """Import the class.
@@ -46,11 +49,11 @@ class DetectorEntry:
 
         module, _, attribute = self.where.partition(":")
         try:
-            loaded = getattr(import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
+            loaded = attrgetter(attribute)(import_module(module))
+        except (ImportError, AttributeError, ValueError) as error:
             raise OodbenchError(
                 f"detector '{self.name}' cannot be imported from {self.where}: {error}; "
-                f"reinstall or remove the package that it comes from"
+                f"reinstall or remove the package that it comes from, or look at the path"
             ) from error
         if not (isinstance(loaded, type) and issubclass(loaded, Detector)):
             raise OodbenchError(f"detector '{self.name}': {self.where} is no subclass of oodbench.Detector")
@@ -64,6 +67,7 @@ _BUILT_IN = (
         "Hendrycks & Gimpel 2017 (arXiv 1610.02136)",
         "maximum softmax probability, as its log-odds, which do not saturate",
         ("msp",),
+        default=True,
     ),
     DetectorEntry(
         "lc",
@@ -71,24 +75,42 @@ _BUILT_IN = (
         "linear separability of penultimate features; proxies as in Hendrycks et al. 2019 (arXiv 1812.04606)",
         "linear classifier on penultimate features, ID against shuffled ID, or distance to class boundaries "
         "(the literature also writes LC for learned confidence, which is another detector)",
+        default=True,
     ),
     DetectorEntry(
         "odin",
         "oodbench.detectors.odin:Odin",
         "Liang, Li & Srikant 2018 (arXiv 1706.02690)",
         "maximum softmax probability at a high temperature, after a small step against the input gradient",
+        default=True,
     ),
     DetectorEntry(
         "oodl",
         "oodbench.detectors.oodl:OodL",
         "Abdelzad et al. 2019 (arXiv 1910.10307)",
         "one-class SVM on the pooled output of the layer that tells ID from shuffled ID best",
+        default=True,
+    ),
+    DetectorEntry(
+        "maxlogit",
+        "oodbench.detectors.logits:MaxLogit",
+        "Hendrycks et al. 2022 (arXiv 1911.11132)",
+        "largest logit",
+        default=True,
+    ),
+    DetectorEntry(
+        "energy",
+        "oodbench.detectors.logits:Energy",
+        "Liu et al. 2020 (arXiv 2010.03759)",
+        "negative free energy of the logits, T·logsumexp(z/T)",
+        default=True,
     ),
     DetectorEntry(
         "inversion",
         "oodbench.detectors.inversion:Inversion",
         "Suhail et al. 2025 (arXiv 2505.23448)",
         "a classifier of its own with a garbage class, trained on noise and on inversions of itself",
+        default=True,
     ),
     DetectorEntry(
         "confidence",
@@ -97,28 +119,72 @@ _BUILT_IN = (
         "a classifier of its own that learned to say how sure it is, paid in hints",
     ),
     DetectorEntry(
-        "maxlogit",
-        "oodbench.detectors.logits:MaxLogit",
-        "Hendrycks et al. 2022 (arXiv 1911.11132)",
-        "largest logit",
+        "react",
+        "oodbench.detectors.react:React",
+        "Sun, Guo & Li 2021 (arXiv 2111.12797)",
+        "another detector on the network whose penultimate features are clipped at a percentile",
     ),
     DetectorEntry(
-        "energy",
-        "oodbench.detectors.logits:Energy",
-        "Liu et al. 2020 (arXiv 2010.03759)",
-        "negative free energy of the logits, T·logsumexp(z/T)",
+        "knn",
+        "oodbench.detectors.knn:NearestNeighbours",
+        "Sun et al. 2022 (arXiv 2204.06507)",
+        "distance to the k-th nearest fit image, by normalised penultimate features",
+    ),
+    DetectorEntry(
+        "mahalanobis",
+        "oodbench.detectors.mahalanobis:Mahalanobis",
+        "Lee et al. 2018 (arXiv 1807.03888)",
+        "Mahalanobis distance of the penultimate features to the nearest class, with one covariance for all",
+    ),
+    DetectorEntry(
+        "vim",
+        "oodbench.detectors.vim:Vim",
+        "Wang et al. 2022 (arXiv 2203.10807)",
+        "energy less a virtual logit, the length of the features outside their principal directions",
+    ),
+    DetectorEntry(
+        "gradnorm",
+        "oodbench.detectors.gradnorm:GradNorm",
+        "Huang, Geng & Li 2021 (arXiv 2110.00218)",
+        "L1 norm of the last weight's gradient of KL(uniform ‖ softmax), in closed form",
+    ),
+    DetectorEntry(
+        "mcd",
+        "oodbench.detectors.mcd:MonteCarloDropout",
+        "Gal & Ghahramani 2016 (arXiv 1506.02142)",
+        "mean softmax over passes with dropout: its maximum, or how little the passes disagree",
+    ),
+    DetectorEntry(
+        "ensemble",
+        "oodbench.detectors.ensemble:Ensemble",
+        "Lakshminarayanan, Pritzel & Blundell 2017 (arXiv 1612.01474)",
+        "mean softmax over the classifiers under test: its maximum, or how little they disagree",
+    ),
+    DetectorEntry(
+        "rankfeat",
+        "oodbench.detectors.rankfeat:RankFeat",
+        "Song, Sebe & Wang 2022 (arXiv 2209.08590)",
+        "another detector on the network whose last maps have lost their first singular component",
+    ),
+    DetectorEntry(
+        "gram",
+        "oodbench.detectors.gram:Gram",
+        "Sastry & Oore 2020 (arXiv 1912.12510)",
+        "how far the Gram matrices of all maps leave what they are on fit images of the predicted class",
     ),
     DetectorEntry(
         "constant",
         "oodbench.detectors.controls:Constant",
         "control",
         "the same score for every image: AUROC must be 0.5, FPR@95 1",
+        default=True,
     ),
     DetectorEntry(
         "random",
         "oodbench.detectors.controls:Random",
         "control",
         "a random number that depends on the seed and the pixels alone: what chance looks like",
+        default=True,
     ),
 )
 
@@ -150,11 +216,13 @@ def catalogue() -> dict[str, DetectorEntry]:
 
 
 def find(name: str) -> DetectorEntry:
-    """The entry of a name or an alias.
+    """The entry of a name or an alias, or of `package.module:Class`.
 
     Raises:
         OodbenchError: there is none; the message has the nearest names.
     """
+    if ":" in name:  # a class that is in no catalogue
+        return DetectorEntry(name, name, f"class {name}", "a detector of yours")
     entries = catalogue()
     known = {known: entry for entry in entries.values() for known in (entry.name, *entry.aliases)}
     if name not in known:

@@ -20,7 +20,7 @@ class Confidence(Detector):
     paper's optional step against the input gradient (section 2.5).
     """
 
-    recipe: ClassVar[str | None] = "confidence"
+    reads: ClassVar[str | None] = "confidence"
 
     budget: float = parameter(0.3, "β, the mean of −log c in training", low=1e-3, high=100.0, training=True)
     seed: int = parameter(0, "of its classifier's training", low=0, high=2**31, training=True)

@@ -29,7 +29,7 @@ class Random(Detector):
     seed: int = parameter(0, "seed of the draw", low=0, high=2**63 - 1, grid=(0, 1, 2))
 
     control = True
-    needs = Needs(images=True)
+    needs = Needs("images")
 
     def score(self, outputs: Outputs) -> Tensor:
         pixels = (outputs.images * 255).round().to(torch.uint8).cpu().numpy()

@@ -1,15 +1,16 @@
-"""What detectors that learn share: fit outputs for scikit-learn, and the sets they compare ID with."""
+"""What detectors share: fit outputs for scikit-learn, the sets they compare ID with, and what no base can be."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from oodbench.detectors.base import Detector
 from oodbench.errors import OodbenchError
-from oodbench.outputs import Outputs
+from oodbench.outputs import FitData, Outputs
 
 
 def fit_array(tensor: Tensor, what: str) -> np.ndarray:
@@ -36,7 +37,19 @@ def learned(array: np.ndarray, outputs: Tensor) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array)).to(outputs.device)
 
 
-def proxy_sets(outputs: Outputs, names: Iterable[str]) -> dict[str, Outputs]:
+def class_labels(data: FitData, detector: str) -> Tensor:
+    """The classes of the fit images, int64 (N,).
+
+    Raises:
+        OodbenchError: an image has none.
+    """
+    if data.labels is None or bool((data.labels < 0).any()):
+        found = "none" if data.labels is None else f"label {int(data.labels.min())}"
+        raise OodbenchError(f"{detector} needs the classes of all fit images, but got {found}; give a labelled fit set")
+    return data.labels
+
+
+def proxy_sets(data: FitData, names: Iterable[str]) -> dict[str, Outputs]:
     """The named proxy sets that came with the fit outputs.
 
     Raises:
@@ -44,9 +57,20 @@ def proxy_sets(outputs: Outputs, names: Iterable[str]) -> dict[str, Outputs]:
     """
     names = list(names)
     for name in names:
-        if name not in outputs.proxies:
+        if name not in data.proxies:
             raise OodbenchError(
-                f"the fit outputs came without the proxy set '{name}': give it in Outputs(proxies={{...}}), "
-                f"as the detector's needs say"
+                f"the fit data came without the proxy set '{name}': give it in FitData(proxies={{...}}), "
+                f"as the detector's fit_needs say"
             )
-    return {name: outputs.proxies[name] for name in names}
+    return {name: data.proxies[name] for name in names}
+
+
+def refuse_base(owner: str, base: Detector, reasons: Mapping[str, bool]) -> None:
+    """Refuse a detector that another one cannot read through.
+
+    Args:
+        reasons: why, in words, and whether it is so.
+    """
+    for reason, holds in {"reads a classifier of its own": base.reads is not None, **reasons}.items():
+        if holds:
+            raise OodbenchError(f"{owner} cannot read through {base}, which {reason}; take another base")

@@ -30,7 +30,7 @@ def log_uncertainty(logits: Tensor) -> Tensor:
 
 
 def _garbage_odds(known: Tensor, garbage: Tensor) -> Tensor:
-    """log((1 − p_K)/p_K)."""
+    """log((1 − p_K)/p_K), the energy margin log Σ_{i<K} exp z_i − z_K."""
     return known.logsumexp(dim=1) - garbage
 
 
@@ -55,6 +55,11 @@ def _margin_logit(known: Tensor, garbage: Tensor) -> Tensor:
     return known.amax(dim=1) - garbage
 
 
+def _energy_fusion(known: Tensor, garbage: Tensor) -> Tensor:
+    """log Σ_{i<K} exp z_i − z_K/2: the mean of the classes' own (negative) energy and of log((1 − p_K)/p_K)."""
+    return known.logsumexp(dim=1) - garbage / 2
+
+
 def _certainty(known: Tensor, garbage: Tensor) -> Tensor:
     """−log UE."""
     return -log_uncertainty(torch.cat([known, garbage[:, None]], dim=1))
@@ -64,6 +69,7 @@ READINGS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
     "margin_logit": _margin_logit,
     "margin_probability": _margin_probability,
     "neg_garbage_probability": _garbage_odds,
+    "energy_fusion": _energy_fusion,
     "max_probability": _max_probability,
     "certainty": _certainty,
 }
@@ -80,10 +86,28 @@ class Inversion(Detector):
     metrics, are those of the reading in exact arithmetic. `certainty` is 1 − UE; it is high for confident garbage too.
     """
 
-    recipe: ClassVar[str | None] = "garbage"
+    reads: ClassVar[str | None] = "garbage"
 
     reading: str = parameter("margin_logit", "what is read of the K+1 outputs", choices=tuple(READINGS))
-    rounds: int = parameter(8, "training and inverting, at most so many times", low=1, high=1000, training=True)
+    by: str = parameter(
+        "latents",
+        "the maker of inversions: latents moved directly, or a conditional generator",
+        choices=("latents", "generator"),
+        training=True,
+    )
+    start: str = parameter(
+        "compositions",
+        "the start of inversions: drawn compositions, or noise alone",
+        choices=("compositions", "noise"),
+        training=True,
+    )
+    steps: int = parameter(
+        -1,
+        "steps of an inversion at most; 0 leaves images as drawn, -1 is the ID set's default",
+        low=-1,
+        high=1000,
+        training=True,
+    )
     seed: int = parameter(0, "of its classifier's training", low=0, high=2**31, training=True)
 
     def score(self, outputs: Outputs) -> Tensor:

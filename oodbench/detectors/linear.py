@@ -10,10 +10,10 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from oodbench.detectors.base import Detector, State, parameter, require_width
+from oodbench.detectors.base import Detector, State, parameter
 from oodbench.detectors.fitting import fit_array, learned, proxy_sets
 from oodbench.errors import OodbenchError
-from oodbench.outputs import Needs, Outputs
+from oodbench.outputs import FitData, Needs, Outputs
 
 PROXIES = ("pixel-shuffled", "patch-shuffled", "patch-shuffled-8")
 
@@ -46,24 +46,24 @@ class LinearClassifier(Detector):
         grid=(1e-4, 1e-3, 0.01, 0.1, 1.0),
     )
 
-    @property
-    def needs(self) -> Needs:
-        if self.mode == "boundary":
-            return Needs(features=True, labels=True)
-        return Needs(features=True, proxies=frozenset(self.proxies.split("+")))
+    needs = Needs("features")
 
-    def learn(self, outputs: Outputs) -> State:
-        features = fit_array(outputs.features, "features")
+    @property
+    def fit_needs(self) -> Needs:
         if self.mode == "boundary":
-            weight, bias = self._class_boundaries(features, outputs.labels)
+            return Needs("features", "labels")
+        return Needs("features", *(f"proxy:{name}" for name in self.proxies.split("+")))
+
+    def learn(self, data: FitData) -> State:
+        features = fit_array(data.outputs.features, "features")
+        if self.mode == "boundary":
+            weight, bias = self._class_boundaries(features, data.labels)
         else:
-            weight, bias = self._against_proxies(features, proxy_sets(outputs, self.proxies.split("+")))
-        return {"weight": learned(weight, outputs.features), "bias": learned(bias, outputs.features)}
+            weight, bias = self._against_proxies(features, proxy_sets(data, self.proxies.split("+")))
+        return {"weight": learned(weight, data.outputs.features), "bias": learned(bias, data.outputs.features)}
 
     def score(self, outputs: Outputs) -> Tensor:
-        weight, bias = self.state["weight"], self.state["bias"]
-        features = require_width("features", outputs.features, weight.shape[1])
-        return (features @ weight.T + bias).amax(dim=1)
+        return (outputs.features.double() @ self.state["weight"].T + self.state["bias"]).amax(dim=1)
 
     def _against_proxies(self, features: np.ndarray, proxies: dict[str, Outputs]) -> tuple[np.ndarray, np.ndarray]:
         """Weight (1×D) and bias (1) of the log-odds of ID, on features as they are."""

@@ -48,7 +48,7 @@ class Odin(Detector):
 
     @property
     def needs(self) -> Needs:
-        return Needs(logits=True, input_gradient=self.epsilon > 0)
+        return Needs("logits", "gradient") if self.epsilon > 0 else Needs("logits")
 
     def score(self, outputs: Outputs) -> Tensor:
         perturbed = outputs.perturbed(

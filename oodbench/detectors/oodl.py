@@ -13,11 +13,11 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import OneClassSVM
 from torch import Tensor
 
-from oodbench.detectors.base import Detector, State, parameter, require_width
+from oodbench.detectors.base import Detector, State, parameter
 from oodbench.detectors.fitting import fit_array, learned, proxy_sets
 from oodbench.errors import OodbenchError
 from oodbench.metrics import Counts, detection_error
-from oodbench.outputs import ALL_LAYERS, Needs, Outputs
+from oodbench.outputs import FitData, Needs, Outputs
 
 PROXIES = ("pixel-shuffled", "patch-shuffled")
 """What a layer is chosen against: one set without any spatial structure, one with small structure only."""
@@ -53,23 +53,28 @@ class OodL(Detector):
 
     @property
     def needs(self) -> Needs:
-        if self.layer == "auto":
-            return Needs(layers=ALL_LAYERS, validation_proxies=frozenset(PROXIES))
-        return Needs(layers=frozenset({self.layer}))
+        layer = self.state["layer"] if self.fitted else "*" if self.layer == "auto" else self.layer
+        return Needs(f"layer:{layer}")
 
-    def learn(self, outputs: Outputs) -> State:
-        curve = self._layer_errors(outputs) if self.layer == "auto" else {}
+    @property
+    def fit_needs(self) -> Needs:
+        if self.layer == "auto":
+            return Needs("layer:*", *(f"validation-proxy:{name}" for name in PROXIES))
+        return Needs(f"layer:{self.layer}")
+
+    def learn(self, data: FitData) -> State:
+        curve = self._layer_errors(data) if self.layer == "auto" else {}
         # min returns the first of equals: candidates are in order from the input.
         layer = min(curve, key=curve.__getitem__) if curve else self.layer
-        return self._fit_layer(outputs, layer) | {"curve": curve}
+        return self._fit_layer(data.outputs, layer) | {"curve": curve}
 
     def score(self, outputs: Outputs) -> Tensor:
         return self._similarity(self.state, outputs)
 
-    def _layer_errors(self, outputs: Outputs) -> dict[str, float]:
+    def _layer_errors(self, data: FitData) -> dict[str, float]:
         """The mean detection error of each candidate layer on the sets that the choice is made on."""
-        compared = outputs.validation or proxy_sets(outputs, PROXIES)
-        count = len(outputs)
+        compared = data.validation or proxy_sets(data, PROXIES)
+        outputs, count = data.outputs, len(data.outputs)
         if count < 10:
             raise OodbenchError(f"oodl chooses its layer on a fifth of 10 or more fit images, but got {count}")
         # Drawn, since images are often sorted by class.
@@ -103,8 +108,7 @@ class OodL(Detector):
     def _similarity(self, state: State, outputs: Outputs) -> Tensor:
         """log Σ α_i k(x, x_i), or the sum itself for the approximation, whose weights have both signs."""
         layer, support = state["layer"], state["support"]
-        values = require_width(f"layer '{layer}'", outputs.layer(layer), support.shape[1])
-        standardised = (values - state["mean"]) / state["scale"]
+        standardised = (outputs.layer(layer).double() - state["mean"]) / state["scale"]
         # ‖x‖² − 2x·s + ‖s‖²: what cancels in float64 is far below what an exponent shows.
         squares = standardised.square().sum(dim=1, keepdim=True) + support.square().sum(dim=1)
         exponent = -state["gamma"] * (squares - 2 * standardised @ support.T).clamp_min(0)

@@ -1,39 +1,15 @@
-"""Detectors as text: `odin(norm=l2)` to a detector and back, and what hyper-parameters there are."""
+"""Detectors as text: `odin(norm=l2)`, `react(base=odin(norm=l2),percentile=95)`, to a detector and back."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, get_type_hints
+from dataclasses import replace
 
 from oodbench.detectors.base import Detector
 from oodbench.detectors.catalogue import find, name_of
 from oodbench.errors import OodbenchError, unknown_name
-
-
-@dataclass(frozen=True)
-class ParameterFacts:
-    """A hyper-parameter as declared; `type` is int, float, bool or str."""
-
-    name: str
-    type: type
-    default: Any
-    low: float
-    high: float
-    choices: tuple[Any, ...]
-    grid: tuple[Any, ...]
-    help: str
-    training: bool
-
-
-def parameters(detector_class: type[Detector]) -> list[ParameterFacts]:
-    """The hyper-parameters of a detector, in the order of declaration."""
-    types = get_type_hints(detector_class)
-    return [
-        ParameterFacts(declared.name, types[declared.name], declared.default, **declared.metadata)
-        for declared in fields(detector_class)
-    ]
+from oodbench.parameters import parameters, to_text
 
 
 def split_specs(text: str) -> list[str]:
@@ -42,10 +18,24 @@ def split_specs(text: str) -> list[str]:
     Raises:
         OodbenchError: a parenthesis has no partner, or there is nothing between two commas.
     """
-    specs = [spec.strip() for spec in re.split(r",(?![^(]*\))", text)]
-    if "" in specs or any(spec.count("(") != spec.count(")") for spec in specs):
+    specs = _split(text)
+    if specs is None or "" in specs:
         raise OodbenchError(f"'{text}' is not a list of detectors; write e.g. smood,odin(norm=l2,epsilon=0.1),lc")
     return specs
+
+
+def _split(text: str) -> list[str] | None:
+    """The parts between the commas that are in no parentheses; None where a parenthesis has no partner."""
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character == "(") - (character == ")")
+        if depth < 0:
+            return None
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part.strip() for part in parts] if depth == 0 else None
 
 
 def parse_spec(spec: str) -> tuple[str, dict[str, str]]:
@@ -54,19 +44,19 @@ def parse_spec(spec: str) -> tuple[str, dict[str, str]]:
     Raises:
         OodbenchError: the text has another form, there is no such detector, or a parameter is given twice.
     """
-    matched = re.fullmatch(r"\s*([^\s(),=]+)\s*(?:\(([^()]*)\))?\s*", spec)
-    if not matched:
+    matched = re.fullmatch(r"\s*([^\s(),=]+)\s*(?:\((.*)\))?\s*", spec, re.DOTALL)
+    assignments = _split(matched[2].strip()) if matched and matched[2] and matched[2].strip() else []
+    if not matched or assignments is None:
         raise OodbenchError(f"'{spec}' is not a detector; write NAME or NAME(PARAMETER=VALUE, …)")
-    name, inside = find(matched[1]).name, (matched[2] or "").strip()
     given: dict[str, str] = {}
-    for assignment in inside.split(",") if inside else ():
+    for assignment in assignments:
         key, equals, value = (part.strip() for part in assignment.partition("="))
-        if not (key and equals and value) or "=" in value:
-            raise OodbenchError(f"'{assignment.strip()}' in '{spec}' is not of the form PARAMETER=VALUE")
+        if not (key and equals and value) or "=" in value.partition("(")[0]:
+            raise OodbenchError(f"'{assignment}' in '{spec}' is not of the form PARAMETER=VALUE")
         if key in given:
             raise OodbenchError(f"'{spec}' sets {key} twice; set it once")
         given[key] = value
-    return name, given
+    return find(matched[1]).name, given
 
 
 def build(spec: str, overrides: Mapping[str, str] | None = None) -> Detector:
@@ -79,45 +69,34 @@ def build(spec: str, overrides: Mapping[str, str] | None = None) -> Detector:
         OodbenchError: no such detector or parameter, or a value of the wrong type or out of its range.
     """
     name, given = parse_spec(spec)
-    detector_class = find(name).load()
-    declared = {facts.name: facts for facts in parameters(detector_class)}
-    values = {}
-    for key, text in {**given, **(overrides or {})}.items():
+    return changed(find(name).load()(), {**given, **(overrides or {})})
+
+
+def changed(detector: Detector, values: Mapping[str, str]) -> Detector:
+    """The detector with parameters given as text.
+
+    Raises:
+        OodbenchError: no such parameter, or a value of the wrong type or out of its range.
+    """
+    name = name_of(type(detector))
+    declared = {facts.name: facts for facts in parameters(type(detector))}
+    for key in values:
         if not declared:
             raise OodbenchError(f"{name} has no parameters, so '{key}' cannot be set; leave it out")
         if key not in declared:
             raise unknown_name(f"parameter of {name}", key, declared, f"{name} has: {', '.join(declared)}")
-        values[key] = _from_text(text, declared[key].type, f"{name}: {key}")
-    return detector_class(**values)
+    return replace(detector, **{key: declared[key].parsed(text, name) for key, text in values.items()})
 
 
 def label(detector: Detector) -> str:
     """The detector as text: its name, and the parameters that differ from the defaults, `odin(norm=l2)`.
 
-    `build(label(d)) == d` for every detector of the catalogue, so two that differ never share a label.
+    `build(label(d)) == d` for every detector that can be imported, so two that differ never share a label.
     """
+    default = type(detector)()
     changed = [
-        f"{facts.name}={_to_text(getattr(detector, facts.name))}"
+        f"{facts.name}={to_text(getattr(detector, facts.name))}"
         for facts in parameters(type(detector))
-        if getattr(detector, facts.name) != facts.default
+        if getattr(detector, facts.name) != getattr(default, facts.name)
     ]
     return name_of(type(detector)) + (f"({','.join(changed)})" if changed else "")
-
-
-def _from_text(text: str, wanted: type, what: str) -> Any:
-    text = text.strip()
-    words = {"true": True, "false": False}
-    try:
-        return words[text.lower()] if wanted is bool else wanted(text)
-    except (ValueError, KeyError):
-        kind = {int: "a whole number", float: "a number", bool: "true or false"}[wanted]
-        raise OodbenchError(f"{what} must be {kind}, not '{text}'") from None
-
-
-def _to_text(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        short = f"{value:g}"
-        return short if float(short) == value else repr(value)
-    return str(value)

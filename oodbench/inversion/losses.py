@@ -25,6 +25,21 @@ def cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: float) -> Te
     return F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
 
 
+def escape(logits: Tensor, targets: Tensor) -> Tensor:
+    """max(z_G − z_y, −8) + CE(z_1..K, y) of each image: out of the garbage class, and into class y; N.
+
+    The first term ends where an image is well out, so that none is driven far into its class. Not the source
+    document's, whose generator gets no such term.
+
+    Args:
+        logits: N×(K+1), the last of them garbage's, z_G.
+        targets: int64 N, in 0 … K−1.
+    """
+    known, garbage = logits[:, :-1], logits[:, -1]
+    wanted = known.gather(1, targets[:, None]).squeeze(1)
+    return (garbage - wanted).clamp_min(-8) + F.cross_entropy(known, targets, reduction="none")
+
+
 def kl_divergence(logits: Tensor, distribution: Tensor) -> Tensor:
     """KL(c ‖ p) = (1/N) Σ_n Σ_k c_nk (log c_nk − log p_k(x_n)): how far the output is from the conditioning.
 

@@ -41,12 +41,17 @@ def save_class_grid(
     """
     targets = torch.arange(generator.num_classes).repeat_interleave(per_class)
     images = generate(generator, targets, seed).images.cpu().numpy()
+    save_grid(images, path, per_class, names or [str(number) for number in range(generator.num_classes)])
+
+
+def save_grid(images: np.ndarray, path: Path, per_class: int, names: Sequence[str]) -> None:
+    """Write a PNG of N×C×H×W images in [0, 1], `per_class` a row, each row called by its name."""
     sheet, centres = tiles(images, per_class)
     height, width = sheet.shape[:2]
     figure = _figure(width * 8 / max(height, width) + 1, height * 8 / max(height, width) + 0.7)
     axes = figure.subplots()
     axes.imshow(sheet, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    axes.set_yticks(centres, names or [str(number) for number in range(generator.num_classes)])
+    axes.set_yticks(centres, names)
     axes.set_xticks([])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)

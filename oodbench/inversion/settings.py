@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
 
 from oodbench.errors import OodbenchError, unknown_name
+from oodbench.parameters import Parameter, all_parameters, changed, check_parameters, parameter, parameters
 
 Conditioning = Literal["vector", "matrix", "vector-matrix", "one-hot"]
 
@@ -32,30 +32,23 @@ class LossWeights:
     Statistics, image cosine and total variation are not the source document's; the garbage recipe sets them.
     """
 
-    cross_entropy: float = 10.0
-    kl: float = 0.1
-    cosine: float = 20.0
-    orthogonality: float = 20.0
-    statistics: float = 0.0
-    image_cosine: float = 0.0
-    total_variation: float = 0.0
-    l1: float = 0.0
+    cross_entropy: float = parameter(10.0, "Weight of the cross-entropy.", low=0)
+    kl: float = parameter(0.1, "Weight of the KL divergence to the conditioning.", low=0)
+    cosine: float = parameter(20.0, "Weight of the cosine similarity of features.", low=0)
+    orthogonality: float = parameter(20.0, "Weight of the features' distance from orthogonality.", low=0)
+    statistics: float = parameter(0.0, "Weight of the distance from the network's BatchNorm statistics.", low=0)
+    image_cosine: float = parameter(0.0, "Weight of the cosine similarity of images.", low=0)
+    total_variation: float = parameter(0.0, "Weight of the total variation.", low=0)
+    l1: float = parameter(0.0, "Weight of the L1 norm of the generator's weights.", low=0)
 
     def __post_init__(self) -> None:
-        for name in LOSSES:
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise OodbenchError(f"the weight of the loss '{name}' must be a number of at least 0, not {value}")
+        check_parameters(self)
         if not any(getattr(self, name) for name in LOSSES):
             raise OodbenchError("all losses have weight 0, so there is nothing to train on; put one above 0")
 
 
-LOSSES: tuple[str, ...] = tuple(field.name for field in fields(LossWeights))
+LOSSES: tuple[str, ...] = tuple(one.name for one in parameters(LossWeights))
 """The names of the losses, in the order in which tables and figures show them."""
-
-
-def _setting(default: Any, help: str) -> Any:
-    return field(default=default, metadata={"help": help})
 
 
 @dataclass(frozen=True)
@@ -65,30 +58,25 @@ class InversionSettings:
     On a CPU the same seed gives the same result bit for bit.
     """
 
-    epochs: int = _setting(30, "An epoch is --steps-per-epoch fresh batches; there are no data.")
-    steps_per_epoch: int = _setting(15, "Batches an epoch.")
-    batch_size: int = _setting(128, "Generated images a step.")
-    learning_rate: float = _setting(2e-3, "Of AdamW.")
-    weight_decay: float = _setting(1e-4, "Of AdamW, decoupled: it does not depend on the losses' scale.")
-    label_smoothing: float = _setting(0.01, "Of the cross-entropy, in [0, 1].")
-    conditioning: Conditioning = _setting("vector-matrix", "What tells the generator the class.")  # noqa: RUF009
-    noise_size: int = _setting(100, "Length of the generator's noise.")
-    width: int = _setting(16, "Channels of the generator's largest map; a map has twice those of the next.")
-    dropout: float = _setting(0.0, "Share of the channels dropped in the up-convolutions while training, in [0, 1).")
+    epochs: int = parameter(30, "Epochs of --steps-per-epoch fresh batches; there are no data.", low=1)
+    steps_per_epoch: int = parameter(15, "Batches an epoch.", low=1)
+    # Two images at least: the cosine loss and batch normalisation compare images.
+    batch_size: int = parameter(128, "Generated images a step.", low=2)
+    learning_rate: float = parameter(2e-3, "Learning rate of AdamW.", low=1e-12)
+    weight_decay: float = parameter(
+        1e-4, "Weight decay of AdamW, decoupled: the losses' scale is nothing to it.", low=0
+    )
+    label_smoothing: float = parameter(0.01, "Label smoothing of the cross-entropy.", low=0, high=1)
+    conditioning: Conditioning = parameter("vector-matrix", "Conditioning: what tells the generator the class.")
+    noise_size: int = parameter(100, "Length of the generator's noise.", low=1)
+    width: int = parameter(16, "Channels of the generator's largest map; a map has twice those of the next.", low=1)
+    dropout: float = parameter(0.0, "Share of the channels dropped in the up-convolutions.", low=0, high=0.999)
     weights: LossWeights = LossWeights()
-    accuracy_images: int = _setting(500, "Fresh images on which the inversion accuracy is measured after each epoch.")
-    seed: int = _setting(0, "Of initial weights, draws and dropout.")
+    accuracy_images: int = parameter(500, "Fresh images that the inversion accuracy is measured on, an epoch.", low=1)
+    seed: int = parameter(0, "Seed of initial weights, draws and dropout.", low=0)
 
     def __post_init__(self) -> None:
-        check_conditioning(self.conditioning)
-        for name, least in _LEAST.items():
-            if not getattr(self, name) >= least:
-                raise OodbenchError(f"{name} must be at least {least}, not {getattr(self, name)}")
-        if not (self.learning_rate > 0 and 0 <= self.label_smoothing <= 1 and 0 <= self.dropout < 1):
-            raise OodbenchError(
-                "learning_rate must be above 0, label_smoothing from 0 to 1 and dropout from 0 to below 1; "
-                f"given were {self.learning_rate}, {self.label_smoothing} and {self.dropout}"
-            )
+        check_parameters(self)
 
     def value(self, name: str) -> Any:
         """A setting, or the weight of a loss, by its name."""
@@ -100,67 +88,42 @@ class InversionSettings:
         Raises:
             OodbenchError: there is no such setting.
         """
-        for name in values:
-            setting(name)
-        weights = replace(self.weights, **{name: value for name, value in values.items() if name in LOSSES})
-        others = {name: value for name, value in values.items() if name not in LOSSES}
-        return replace(self, weights=weights, **others)
+        return changed(self, values)
 
 
-# Two images at least: the cosine loss and batch normalisation compare images.
-_LEAST = {
-    "epochs": 1,
-    "steps_per_epoch": 1,
-    "batch_size": 2,
-    "weight_decay": 0,
-    "noise_size": 1,
-    "width": 1,
-    "accuracy_images": 1,
-    "seed": 0,
-}
+Start = Literal["compositions", "noise"]
 
 
 @dataclass(frozen=True)
-class Setting:
-    """A setting or loss weight as declared; `type` is int, float or str, `choices` are what a str may be."""
+class LatentSettings:
+    """How images are made by moving latents (see `latents.invert_latents`), a call.
 
-    name: str
-    type: type
-    default: Any
-    choices: tuple[str, ...]
-    help: str
+    Chosen on Fashion-MNIST by shares of ID-only families; `border` and `envelope` were added after the share of MNIST
+    had been seen (docs/inversion.md).
+    """
 
-    def parsed(self, text: str) -> Any:
-        """The value that a text stands for.
+    start: Start = parameter("compositions", "Start of the images: drawn compositions, or noise alone.")
+    steps: int = parameter(
+        8, "Steps of an image at most, its own number drawn from 1 up; 0 leaves it as drawn.", low=0, high=1000
+    )
+    step_size: float = parameter(
+        0.15, "Learning rate of Adam, of latents that are N(0, 1) at first.", low=1e-6, high=100
+    )
+    images: int = parameter(192, "Images that are made at a time.", low=1, high=1_000_000)
+    border: float = parameter(
+        0.5, "Share of grounds that have the colour of an ID image's border pixel.", low=0, high=1
+    )
+    envelope: float = parameter(0.6, "Share of figures that are bounded by an ellipse near the middle.", low=0, high=1)
 
-        Raises:
-            OodbenchError: it is not of the setting's type.
-        """
-        try:
-            return self.type(text)
-        except ValueError:
-            kind = "a whole number" if self.type is int else "a number"
-            raise OodbenchError(f"{self.name} must be {kind}, not '{text}'") from None
-
-
-def _declared(settings: Any) -> list[Setting]:
-    types = get_type_hints(type(settings))
-    found = []
-    for one in fields(settings):
-        if one.name == "weights":
-            found += _declared(settings.weights)
-        else:
-            choices = get_args(types[one.name]) if get_origin(types[one.name]) is Literal else ()
-            help = one.metadata.get("help", f"Weight of the loss {one.name}; 0 leaves it out.")
-            found.append(Setting(one.name, str if choices else types[one.name], one.default, choices, help))
-    return found
+    def __post_init__(self) -> None:
+        check_parameters(self)
 
 
-SETTINGS: Mapping[str, Setting] = {one.name: one for one in _declared(InversionSettings())}
+SETTINGS: Mapping[str, Parameter] = all_parameters(InversionSettings)
 """By name, everything that can be set, loss weights among the others."""
 
 
-def setting(name: str) -> Setting:
+def setting(name: str) -> Parameter:
     """The setting or loss weight of a name.
 
     Raises:

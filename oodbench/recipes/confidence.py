@@ -11,23 +11,23 @@ from torch import Tensor, nn
 
 from oodbench.data.imageset import ImageSet
 from oodbench.data.matching import ImageShape
-from oodbench.errors import OodbenchError
+from oodbench.parameters import check_parameters, parameter
 from oodbench.progress import Reporter
-from oodbench.training import EpochReport, TrainingSettings, default_settings, train
+from oodbench.recipes.plain import say_epoch
+from oodbench.training import TrainingSettings, default_settings, train
 
 RECIPE = "confidence"
 
 
 @dataclass(frozen=True)
 class ConfidenceSettings:
-    """How a classifier with a confidence output is trained: `training`, and β, the budget of mean −log c."""
+    """How a classifier with a confidence output is trained."""
 
     training: TrainingSettings = field(default_factory=TrainingSettings)
-    budget: float = 0.3
+    budget: float = parameter(0.3, "Budget β of the mean of −log c.", low=1e-3, high=100)
 
     def __post_init__(self) -> None:
-        if not self.budget > 0:
-            raise OodbenchError(f"confidence training: the budget must be above 0, not {self.budget}")
+        check_parameters(self)
 
 
 class ConfidenceObjective(nn.Module):
@@ -85,12 +85,6 @@ def train_confidence(
     Raises:
         OodbenchError: see `training.train`.
     """
-
-    def say(report: EpochReport) -> None:
-        if report.seconds > 5 or report.epoch == report.epochs:
-            right = f"accuracy {100 * report.accuracy:.2f} % on the ID test images, which decide nothing"
-            reporter.say(f"epoch {report.epoch} of {report.epochs}: loss {report.loss:.4f}, {right}")
-
     train(
         architecture,
         fit,
@@ -101,7 +95,7 @@ def train_confidence(
         settings=replace(settings.training, label_smoothing=0.0),
         checkpoint=checkpoint,
         device=device,
-        progress=say,
+        progress=lambda report: say_epoch(reporter, report),
         objective=ConfidenceObjective(settings.budget),
         more_outputs=1,
         record={"recipe": RECIPE, "budget": settings.budget},

@@ -2,50 +2,88 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from oodbench.classifier import Classifier
 from oodbench.data.imageset import ImageSet
 from oodbench.data.matching import ImageShape
 from oodbench.data.noise import noise_set
-from oodbench.errors import OodbenchError
-from oodbench.files import atomic_write
-from oodbench.inversion.generator import Generator
-from oodbench.inversion.invert import Epoch, generate, invert
-from oodbench.inversion.pictures import save_class_grid
-from oodbench.models.catalogue import build
-from oodbench.models.checkpoint import load_checkpoint, save_checkpoint
+from oodbench.inversion.conditioning import seeded
+from oodbench.models.checkpoint import save_checkpoint
+from oodbench.pixels import in_memory
 from oodbench.progress import Reporter
-from oodbench.recipes.calibration import calibrate
-from oodbench.recipes.holdout import NOISE_SEED, garbage_shares, hold_out, matched, mean_uncertainty
-from oodbench.recipes.realism import Realism
-from oodbench.recipes.rounds import GarbageSettings, RoundReport, best_round, round_file, rounds_folder
-from oodbench.resume import read_resume, save_resume
+from oodbench.recipes.calibration import Calibration, calibrate
+from oodbench.recipes.extend import extended, hold_constant
+from oodbench.recipes.holdout import garbage_shares, hold_out, matched
+from oodbench.recipes.inversions import altered, invert_for_garbage
+from oodbench.recipes.selection import NOISE_SEED, selection_families
+from oodbench.recipes.settings import GarbageSettings
+from oodbench.recipes.sheet import save_sheet
 from oodbench.training import (
-    Pixels,
+    EpochReport,
     accuracy,
-    channel_statistics,
-    in_memory,
-    new_optimiser,
+    new_classifier,
+    optimise,
     own_random_numbers,
     require_every_class,
-    run_epoch,
 )
+from oodbench.transfer import sent
 
 RECIPE = "garbage"
 
-COLLAPSED = 0.5
-"""A generator whose inversion accuracy is below this share of the best so far is given up."""
+NOISE_IMAGES = 1000
+"""Of Gaussian noise, that are trained on."""
+
+
+@dataclass(frozen=True)
+class GarbageReport:
+    """What a training came to; all of it on ID images and synthetic families, none of it on an OOD set.
+
+    Attributes:
+        accuracy: share of held-out ID images put into their class, garbage being none.
+        class_accuracy: the same by the K classes' logits alone.
+        accuracy_before: of the network that was started from, on the same images; None where there was none.
+        calibration: see there.
+        shares: by selection family, the share that is put into garbage.
+        inversions: made in all; fooled: the share of them that the network did not yet put into garbage.
+        seconds: of the training; inversion_seconds: those of them that inverting took.
+    """
+
+    accuracy: float
+    class_accuracy: float
+    accuracy_before: float | None
+    calibration: Calibration
+    shares: dict[str, float]
+    inversions: int
+    fooled: float
+    seconds: float
+    inversion_seconds: float
+
+    @property
+    def mean_share(self) -> float:
+        """Mean garbage share of the selection families."""
+        return sum(self.shares.values()) / len(self.shares)
+
+    def __str__(self) -> str:
+        before = "" if self.accuracy_before is None else f" (before: {100 * self.accuracy_before:.2f} %)"
+        return (
+            f"accuracy on held-out ID images {100 * self.accuracy:.2f} %, of the classes alone "
+            f"{100 * self.class_accuracy:.2f} %{before}; garbage takes {self.calibration.taken} of "
+            f"{self.calibration.images}, surely no more than {100 * self.calibration.bound:.2f} %, and "
+            f"{100 * self.mean_share:.1f} % of synthetic families that were not trained on; {self.inversions:,} "
+            f"inversions, {100 * self.fooled:.0f} % of which fooled it; {self.seconds:.0f} s, "
+            f"{self.inversion_seconds:.0f} s of them inverting"
+        )
 
 
 def train_garbage(
@@ -59,196 +97,147 @@ def train_garbage(
     checkpoint: Path,
     device: torch.device | str = "cpu",
     reporter: Reporter,
-) -> list[RoundReport]:
-    """Train an architecture with K+1 outputs, the last of them garbage; the best round's network is saved.
+    start_from: Classifier | None = None,
+    calibrate_on: ImageSet | None = None,
+) -> GarbageReport:
+    """Train an architecture with K+1 outputs, the last of them garbage, or fine-tune a network that is trained already.
 
-    Beside the checkpoint, in the folder `<checkpoint>.rounds`, every round leaves its network, a sheet of inverted
-    images and a row of rounds.csv; `<checkpoint>.resume` holds what is needed to go on after a kill. A part of the
-    fit images is held out to choose the round (see `holdout`); no OOD set is seen.
+    Beside the checkpoint a sheet of what the network is inverted to is left; `<checkpoint>.resume`, written after each
+    epoch, holds what is needed to go on after a kill. No OOD set is seen.
 
     Args:
-        test: ID images on which the kept network's accuracy is reported; they decide nothing.
+        test: ID images on which the accuracy is reported; they decide nothing.
         num_classes: K.
+        start_from: a classifier of that architecture with K outputs, which is left as it is.
+        calibrate_on: ID images that decide how readily garbage is said; by default a part of the fit images, which
+            then are not trained on. A network that is started from has seen those if it was trained on them: it is
+            surer of them than of others, and more of those will be lost.
 
     Raises:
-        OodbenchError: labels are missing, a class has no image, the loss stops being finite, or the resume file
-            belongs to another training.
+        OodbenchError: labels are missing, a class has no image, the network to start from does not fit, the loss
+            stops being finite, or the resume file belongs to another training.
     """
-    identity = json.dumps(
-        [RECIPE, architecture, num_classes, image_shape, asdict(settings), fit.content_hash, fit.labels_hash]
-    )
+
+    def say(epoch: EpochReport) -> None:
+        if epoch.seconds > 5:
+            right = f"accuracy {100 * epoch.accuracy:.2f} % of the classes on the ID test images, which decide nothing"
+            reporter.say(f"epoch {epoch.epoch} of {epoch.epochs}: loss {epoch.loss:.4f}, {right}")
+
+    seed = settings.training.seed
+    held_out, kept = (calibrate_on, fit) if calibrate_on else hold_out(fit, seed)
+    held, known, tested = (in_memory(images, num_classes, image_shape) for images in (held_out, kept, test))
+    require_every_class(kept, known.labels, num_classes)
     with own_random_numbers(device):
-        state = _Training(architecture, fit, num_classes, image_shape, settings, checkpoint, device)
-        reports = state.resume(identity)
-        held_out = len(state.holdout.known.labels)
-        while len(reports) < settings.rounds and (
-            not reports or len(reports) - 1 - best_round(reports, held_out) < settings.patience
-        ):
-            reports.append(state.round(len(reports) + 1))
-            state.save(identity, reports)
-            reporter.say(str(reports[-1]))
-        kept = best_round(reports, held_out)
-        state.classifier.module.load_state_dict(dict(load_checkpoint(round_file(state.rounds_folder, kept + 1)).state))
-        known = in_memory(test, num_classes, image_shape)
-        final = accuracy(state.classifier, known.images, known.labels)
-        reporter.say(f"round {kept + 1} is kept; accuracy {100 * final:.2f} % on the ID test images")
-        record = state.record(reports) | {"accuracy": final, "round": kept + 1, "test_sha256": test.content_hash}
-        save_checkpoint(state.classifier, architecture, checkpoint, record)
-    state.resume_file.unlink(missing_ok=True)
-    return reports
-
-
-class _Training:
-    """A training between two rounds: the network, the generator and the garbage set."""
-
-    def __init__(
-        self,
-        architecture: str,
-        fit: ImageSet,
-        num_classes: int,
-        image_shape: ImageShape,
-        settings: GarbageSettings,
-        checkpoint: Path,
-        device: torch.device | str,
-    ) -> None:
-        self.architecture, self.fit, self.settings, self.device = architecture, fit, settings, device
-        self.garbage_class = num_classes
-        seed = settings.training.seed
-        self.holdout, kept = hold_out(fit, num_classes, image_shape, seed)
-        self.known: Pixels = in_memory(kept, num_classes, image_shape)
-        require_every_class(kept, self.known.labels, num_classes)
-        class_size = len(self.known.labels) / num_classes
-        self.added, self.most = (max(1, round(share * class_size)) for share in (settings.added, settings.most))
-        noise = noise_set("gaussian", max(1, round(settings.noise * class_size)), image_shape, seed + NOISE_SEED)
-        self.noise = matched(noise, image_shape)
-        self.realism = Realism(self.known.images, self.holdout.known.images, device)
-        self.inverted: Tensor = self.noise[:0]
-        torch.manual_seed(seed)
-        mean, std = channel_statistics(self.known.images)
-        module = build(architecture, num_classes + 1, image_shape)
-        self.classifier = Classifier(
-            module, num_classes=num_classes + 1, image_shape=image_shape, mean=mean, std=std, name=architecture
-        ).to(device)
-        module.to(memory_format=torch.channels_last)
-        self.generator: Generator | None = None
-        self.best_inversion = 0.0
-        self.resume_file = Path(f"{checkpoint}.resume")
-        self.rounds_folder = rounds_folder(checkpoint)
-
-    def round(self, number: int) -> RoundReport:
-        """Train, invert, measure, and let the inverted images join the garbage set."""
-        started = time.monotonic()
-        # A seed a round: where a training resumes, the random numbers are what they would have been.
-        torch.manual_seed(self.settings.training.seed * 1_000_003 + number)
-        garbage_images = len(self.noise) + len(self.inverted)
-        self._train()
-        calibrate(self.classifier, self.holdout.known, self.settings.allowed)
-        new, inversion_accuracy, new_generators = self._invert(number)
-        noise, altered = (
-            garbage_shares(self.classifier, self.garbage_class, kinds)
-            for kinds in (self.holdout.noise, self.holdout.altered)
+        if start_from:
+            classifier = extended(start_from, architecture, num_classes, held)
+        else:
+            classifier = new_classifier(architecture, num_classes + 1, known, seed)
+        if settings.output == "constant":
+            hold_constant(classifier)
+        garbage = Garbage(classifier.to(device), known.images, settings)
+        described = [RECIPE, architecture, num_classes, image_shape, asdict(settings), classifier.content_hash()]
+        images = [(one.content_hash, one.labels_hash) for one in (fit, held_out)]
+        resume = Path(f"{checkpoint}.resume")
+        epochs = optimise(
+            classifier,
+            known,
+            tested,
+            settings.training,
+            garbage,
+            classes=num_classes,
+            what=f"garbage training of {architecture} on {fit.name}",
+            resume=resume,
+            identity=json.dumps([described, images]),
+            progress=say,
+            mix=garbage.mix,
         )
-        realistic = self.realism.passes(new)
-        report = RoundReport(
-            number,
-            accuracy(self.classifier, self.holdout.known.images, self.holdout.known.labels),
-            sum(noise.values()) / len(noise),
-            sum(altered.values()) / len(altered),
-            noise | altered,
-            inversion_accuracy,
-            new_generators,
-            mean_uncertainty(self.classifier, self.holdout.known.images),
-            mean_uncertainty(self.classifier, new),
-            float(realistic.float().mean()),
-            garbage_images,
-            time.monotonic() - started,
+        calibration = calibrate(classifier, held, settings.allowed, settings.confidence)
+        report = GarbageReport(
+            accuracy(classifier, held.images, held.labels),
+            accuracy(classifier, held.images, held.labels, num_classes),
+            accuracy(start_from, held.images, held.labels) if start_from else None,
+            calibration,
+            garbage_shares(classifier, selection_families(image_shape, seed)),
+            garbage.made,
+            garbage.fooled / max(garbage.made, 1),
+            sum(epoch.seconds for epoch in epochs),
+            garbage.seconds,
         )
-        joining = new if self.settings.keep_realistic else new[~realistic]
-        self.inverted = torch.cat([self.inverted, joining])
-        self.inverted = self.inverted[torch.randperm(len(self.inverted))[: self.most]]
-        return report
-
-    def _train(self) -> None:
-        garbage = torch.cat([self.noise, self.inverted])
-        labels = torch.cat([self.known.labels, torch.full((len(garbage),), self.garbage_class)])
-        data = Pixels(torch.cat([self.known.images, garbage]), labels)
-        counts = torch.bincount(labels, minlength=self.garbage_class + 1)
-        weights = len(labels) / (len(counts) * counts)
-        smoothing = self.settings.training.label_smoothing
-        objective = nn.CrossEntropyLoss(weights, label_smoothing=smoothing).to(self.device)
-        optimiser = new_optimiser(self.classifier.module, self.settings.training)
-        for epoch in range(self.settings.training.epochs):
-            loss = run_epoch(self.classifier, optimiser, data, self.settings.training, epoch, objective)
-            if not math.isfinite(loss):
-                raise OodbenchError(
-                    f"garbage training of {self.architecture} on {self.fit.name}: the loss is {loss}; lower the "
-                    f"learning rate (it is {self.settings.training.learning_rate})"
-                )
-
-    def _invert(self, number: int) -> tuple[Tensor, float, int]:
-        """Images of what the network is inverted to, the inversion accuracy, and how many generators collapsed."""
-        images, reached = self._train_generator(self._seed(number, 0))
-        collapsed = reached < COLLAPSED * self.best_inversion
-        if collapsed:
-            images, reached = self._train_generator(self._seed(number, 1))
-        self.best_inversion = max(self.best_inversion, reached)
-        return images, reached, int(collapsed)
-
-    def _train_generator(self, seed: int) -> tuple[Tensor, float]:
-        settings = self.settings.inversion.replaced(seed=seed)
-        snapshots = min(self.settings.snapshots, self.added, settings.epochs)
-        images: list[Tensor] = []
-
-        def take(epoch: Epoch, generator: Generator) -> None:
-            if len(images) < epoch.epoch * snapshots // settings.epochs:
-                share = (self.added + len(images)) // snapshots
-                images.append(generate(generator, share, seed + len(images)).images.mul(255).round().byte().cpu())
-
-        inversion = invert(self.classifier, settings, self.device, Reporter(), after_epoch=take)
-        self.generator = inversion.generator
-        return torch.cat(images), inversion.history[-1].inversion_accuracy
-
-    def _seed(self, number: int, attempt: int) -> int:
-        return self.settings.training.seed * 1_000_003 + 2 * number + attempt
-
-    def record(self, reports: Sequence[RoundReport]) -> dict[str, Any]:
-        """How the network was trained; `accuracy` is that on the held-out ID images."""
-        return {
+        final = accuracy(classifier, tested.images, tested.labels)
+        reporter.say(f"{report}; {100 * final:.2f} % on the ID test images, which decide nothing")
+        if report.accuracy_before and report.accuracy < report.accuracy_before - settings.tolerance:
+            reporter.say(
+                f"fine-tuning cost more than {100 * settings.tolerance:g} points of accuracy on held-out ID images; "
+                f"use a lower learning rate, now {settings.training.learning_rate:g}, or a lower weight of garbage"
+            )
+        record = {
             "recipe": RECIPE,
-            "id": self.fit.name,
-            "accuracy": reports[-1].accuracy,
-            "fit": {"origin": self.fit.origin, "images": len(self.fit), "sha256": self.fit.content_hash},
-            "held_out": len(self.holdout.known.labels),
-            "settings": asdict(self.settings),
-            "rounds": [asdict(report) for report in reports],
+            "id": fit.name,
+            "accuracy": final,
+            "fit": {"origin": fit.origin, "images": len(fit), "sha256": fit.content_hash},
+            "test_sha256": test.content_hash,
+            "held_out": {"origin": held_out.origin, "images": len(held_out)},
+            "settings": asdict(settings),
+            "report": asdict(report),
+            "sheet_sha256": hashlib.sha256(save_sheet(classifier, known.images, seed, checkpoint)).hexdigest(),
         }
+        save_checkpoint(classifier, architecture, checkpoint, record)
+    resume.unlink(missing_ok=True)
+    return report
 
-    def save(self, identity: str, reports: Sequence[RoundReport]) -> None:
-        """Keep the round: its network, its sheet, its row, and last what is needed to go on."""
-        assert self.generator is not None
-        number = len(reports)
-        path = round_file(self.rounds_folder, number)
-        save_checkpoint(self.classifier, self.architecture, path, self.record(reports))
-        names = [*map(str, range(self.garbage_class)), "garbage"]
-        save_class_grid(self.generator, path.with_suffix(".png"), seed=0, names=names)
-        table = pd.json_normalize([asdict(report) for report in reports])
-        with atomic_write(self.rounds_folder / "rounds.csv") as temporary:
-            table.to_csv(temporary, index=False)
-        state = {
-            "identity": identity,
-            "reports": [asdict(report) for report in reports],
-            "module": self.classifier.module.state_dict(),
-            "inverted": self.inverted,
-            "best_inversion": self.best_inversion,
-        }
-        save_resume(self.resume_file, state)
 
-    def resume(self, identity: str) -> list[RoundReport]:
-        """Go to where an interrupted training stopped; the reports of the rounds done."""
-        state = read_resume(self.resume_file, identity)
-        if state is None:
-            return []
-        self.classifier.module.load_state_dict(state["module"])
-        self.inverted = state["inverted"]
-        self.best_inversion = state["best_inversion"]
-        return [RoundReport(**report) for report in state["reports"]]
+class Garbage(nn.Module):
+    """The garbage images of a training, and its loss: (mean CE of ID + weight · mean CE of garbage) / (1 + weight).
+
+    From time to time the network is inverted as it is then; what it is inverted to is garbage from then on.
+    """
+
+    def __init__(self, classifier: Classifier, known: Tensor, settings: GarbageSettings) -> None:
+        """
+        Args:
+            known: ID images that are trained on, uint8 N×C×H×W.
+        """
+        super().__init__()
+        # Not a part of this module: what it learns is resumed elsewhere.
+        self.classifier, self.known, self.settings = [classifier], known, settings
+        shape, seed = classifier.image_shape, settings.training.seed
+        self.noise = matched(noise_set("gaussian", NOISE_IMAGES, shape, seed + NOISE_SEED), shape)
+        self.inverted = self.noise[:0]
+        self.made, self.fooled, self.seconds = 0, 0, 0.0
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The loss; garbage images are those whose label is the last."""
+        garbage = labels == logits.shape[1] - 1
+        smoothing, weight = self.settings.training.label_smoothing, self.settings.weight
+        loss = F.cross_entropy(logits[~garbage], labels[~garbage], label_smoothing=smoothing)
+        return (loss + weight * F.cross_entropy(logits[garbage], labels[garbage])) / (1 + weight)
+
+    def mix(self, images: Tensor, labels: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """A batch with garbage images at its end."""
+        if step and step % self.settings.every == 0:
+            self._invert(step)
+        count = math.ceil(self.settings.share * len(images))
+        noise = math.ceil(self.settings.noise * count) if len(self.inverted) else count
+        parts = ((self.noise, noise), (self.inverted, count - noise))
+        garbage = altered(torch.cat([part[torch.randint(len(part), (size,))] for part, size in parts if size]))
+        last = torch.full((count,), self.classifier[0].num_classes - 1)
+        return torch.cat([images, sent(garbage, images.device)]), torch.cat([labels, sent(last, labels.device)])
+
+    def _invert(self, step: int) -> None:
+        started = time.monotonic()
+        (classifier,) = self.classifier
+        random = seeded(self.settings.training.seed, f"garbage step {step}")
+        new = invert_for_garbage(classifier, self.known, self.settings, random)
+        self.made += len(new)
+        self.fooled += round(len(new) * (1 - garbage_shares(classifier, {"": new})[""]))
+        self.inverted = torch.cat([self.inverted, new])
+        self.inverted = self.inverted[torch.randperm(len(self.inverted), generator=random)[: self.settings.most]]
+        self.seconds += time.monotonic() - started
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """What an interrupted training goes on with."""
+        return {"inverted": self.inverted, "made": self.made, "fooled": self.fooled, "seconds": self.seconds}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        self.inverted, self.made, self.fooled = state["inverted"], state["made"], state["fooled"]
+        self.seconds = state["seconds"]

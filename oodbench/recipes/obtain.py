@@ -1,160 +1,158 @@
-"""The classifier that a detector with a recipe reads: trained once, and kept by what decides it."""
+"""The classifiers that a run needs: given, loaded, derived from others, or trained once and kept by what decides it."""
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from oodbench.classifier import Classifier
 from oodbench.data.load import InDistribution
 from oodbench.data.matching import ImageShape
-from oodbench.detectors.base import Detector
-from oodbench.detectors.spec import label, parameters
-from oodbench.errors import OodbenchError, unknown_name
+from oodbench.errors import OodbenchError
 from oodbench.files import cache_folder
 from oodbench.models.load import load_classifier
+from oodbench.parameters import changed
 from oodbench.progress import Reporter
-from oodbench.recipes.confidence import ConfidenceSettings, default_confidence_settings, train_confidence
-from oodbench.recipes.garbage import train_garbage
-from oodbench.recipes.rounds import GarbageSettings, Sheet, default_garbage_settings, kept_sheet
+from oodbench.recipes.catalogue import PLAIN, Recipe, find_recipe
+
+if TYPE_CHECKING:
+    from oodbench.recipes.sheet import Sheet
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How a detector's own classifier is trained.
+class Wanted:
+    """A classifier that is to be obtained.
 
     Attributes:
-        settings: (ID set, architecture, training parameters of the detector, some or all) → settings, a dataclass
-            whose field `training` is a TrainingSettings.
-        train: as `garbage.train_garbage`.
-        more_outputs: how many outputs the classifier has beyond the ID classes.
-        garbage: whether the one beyond them is a class too, that of what is none of them.
-        sheet: the picture that a training left beside its checkpoint, None where there is none; of recipes that
-            leave pictures.
+        name: how results call it.
+        architecture: what is trained, where nothing is given.
+        image_shape: (C, H, W) of the images that it takes.
+        given: it is there already.
+        reference: a checkpoint that it is loaded from.
+        recipe: how it is made.
+        parameters: what a detector says of its training, where that is not the default.
+        members: names of those that it is derived from.
     """
 
-    settings: Callable[[str, str, Mapping[str, Any]], Any]
-    train: Callable[..., Any]
-    more_outputs: int
-    garbage: bool
-    sheet: Callable[[Path], Sheet | None] | None = None
+    name: str
+    architecture: str
+    image_shape: ImageShape
+    given: Classifier | None = None
+    reference: str | None = None
+    recipe: str = PLAIN
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    members: tuple[str, ...] = ()
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether it is trained on the ID set, now or earlier, and not given in any way."""
+        return self.given is None and self.reference is None and find_recipe(self.recipe).train is not None
 
 
-class Own(NamedTuple):
-    """A detector's own classifier, and the picture that its training left, if there is one."""
+@dataclass(frozen=True)
+class Obtained:
+    """A classifier, and the picture that its training left, if there is one."""
 
     classifier: Classifier
     sheet: Sheet | None = None
 
 
-def _garbage_settings(id_name: str, architecture: str, given: Mapping[str, Any]) -> GarbageSettings:
-    settings = default_garbage_settings(id_name, architecture)
-    training = replace(settings.training, seed=given.get("seed", settings.training.seed))
-    inversion = settings.inversion.replaced(epochs=given.get("inversion_epochs", settings.inversion.epochs))
-    return replace(settings, rounds=given.get("rounds", settings.rounds), training=training, inversion=inversion)
-
-
-def _confidence_settings(id_name: str, architecture: str, given: Mapping[str, Any]) -> ConfidenceSettings:
-    settings = default_confidence_settings(id_name, architecture)
-    training = replace(settings.training, seed=given.get("seed", settings.training.seed))
-    return replace(settings, budget=given.get("budget", settings.budget), training=training)
-
-
-RECIPES: Mapping[str, Recipe] = {
-    "garbage": Recipe(_garbage_settings, train_garbage, more_outputs=1, garbage=True, sheet=kept_sheet),
-    "confidence": Recipe(_confidence_settings, train_confidence, more_outputs=1, garbage=False),
-}
-
-
-def find_recipe(name: str) -> Recipe:
-    """The recipe of that name.
-
-    Raises:
-        OodbenchError: there is none.
-    """
-    if name not in RECIPES:
-        raise unknown_name("recipe", name, RECIPES)
-    return RECIPES[name]
-
-
-def training_part(detector: Detector) -> Detector:
-    """The detector with all but its training parameters at their defaults: detectors equal in it share a classifier."""
-    defaults = {facts.name: facts.default for facts in parameters(type(detector)) if not facts.training}
-    return replace(detector, **defaults)
-
-
-def obtain_own_classifier(
-    detector: Detector,
-    architecture: str,
+def obtain(
+    wanted: Wanted,
     id_set: InDistribution,
-    image_shape: ImageShape,
     device: torch.device,
     reporter: Reporter,
-    reference: str | None = None,
-) -> Own:
-    """The classifier of a detector's recipe, on the whole training split of the ID set: from the cache, or trained.
+    others: Mapping[str, Classifier] | None = None,
+) -> Obtained:
+    """A classifier on the device: as it was given, loaded, derived, from the cache, or trained on the ID set.
 
     Args:
-        reference: a checkpoint of the recipe, instead.
+        others: those obtained before, by name, for one that is derived.
 
     Raises:
-        OodbenchError: there is no such recipe, the training fails, or the checkpoint is not what the detector reads.
+        OodbenchError: the training fails, or a checkpoint is not what is wanted.
     """
-    if detector.recipe is None:
-        raise OodbenchError(f"{type(detector).__name__} has no recipe; it reads any classifier")
-    recipe = find_recipe(detector.recipe)
+    recipe = find_recipe(wanted.recipe)
+    if wanted.given is not None:
+        return Obtained(_on(wanted.given, device))
+    if recipe.derive is not None:
+        members: Sequence[Classifier] = [(others or {})[name] for name in wanted.members]
+        return Obtained(recipe.derive(members))
     classes = id_set.num_classes + recipe.more_outputs
-    if reference is not None:
-        return Own(_given(reference, detector, classes, image_shape).to(device), _sheet(recipe, Path(reference)))
-    given = {facts.name: getattr(detector, facts.name) for facts in parameters(type(detector)) if facts.training}
-    settings = recipe.settings(id_set.name, architecture, given)
-    checkpoint = _cached(detector.recipe, architecture, settings, id_set, image_shape)
-    what = f"{architecture} by the recipe {detector.recipe} on {id_set.name}"
+    if wanted.reference is not None:
+        return Obtained(_checkpoint(wanted, classes).to(device), _sheet(recipe, Path(wanted.reference)))
+    checkpoint = _trained(wanted, recipe, id_set, device, reporter)
+    # Loaded also when it was trained just now, so that both runs score the very same classifier.
+    classifier = load_classifier(str(checkpoint), num_classes=classes, image_shape=wanted.image_shape)
+    return Obtained(classifier.to(device), _sheet(recipe, checkpoint))
+
+
+def _trained(wanted: Wanted, recipe: Recipe, id_set: InDistribution, device: torch.device, reporter: Reporter) -> Path:
+    """The checkpoint of a training on the whole training split of the ID set, done now or earlier."""
+    assert recipe.settings is not None and recipe.train is not None
+    settings = changed(recipe.settings(id_set.name, wanted.architecture), wanted.parameters)
+    checkpoint = _cached(wanted, settings, id_set)
+    by = "" if wanted.recipe == PLAIN else f" by the recipe {wanted.recipe}"
+    what = f"{wanted.architecture}{by} on {id_set.name}"
     if checkpoint.is_file():
         reporter.say(f"classifier: {what}, trained earlier ({checkpoint})")
-    else:
-        reporter.say(f"classifier: training {what}; kept in {checkpoint}")
-        recipe.train(
-            architecture,
-            id_set.fit,
-            id_set.test,
-            num_classes=id_set.num_classes,
-            image_shape=image_shape,
-            settings=settings,
-            checkpoint=checkpoint,
-            device=device,
-            reporter=reporter,
-        )
-    # Loaded also when it was trained just now, so that both runs score the very same classifier.
-    classifier = load_classifier(str(checkpoint), num_classes=classes, image_shape=image_shape)
-    return Own(classifier.to(device), _sheet(recipe, checkpoint))
+        return checkpoint
+    reporter.say(f"classifier: training {what}; kept in {checkpoint}")
+    recipe.train(
+        wanted.architecture,
+        id_set.fit,
+        id_set.test,
+        num_classes=id_set.num_classes,
+        image_shape=wanted.image_shape,
+        settings=settings,
+        checkpoint=checkpoint,
+        device=device,
+        reporter=reporter,
+    )
+    return checkpoint
 
 
-def _sheet(recipe: Recipe, checkpoint: Path) -> Sheet | None:
-    return recipe.sheet(checkpoint) if recipe.sheet else None
+def _cached(wanted: Wanted, settings: Any, id_set: InDistribution) -> Path:
+    fit = id_set.fit
+    decides = [
+        wanted.recipe,
+        wanted.architecture,
+        wanted.image_shape,
+        asdict(settings),
+        fit.content_hash,
+        fit.labels_hash,
+    ]
+    key = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:12]
+    names = [id_set.name, wanted.architecture, *([] if wanted.recipe == PLAIN else [wanted.recipe]), key]
+    return cache_folder() / "classifiers" / f"{'-'.join(names)}.safetensors"
 
 
-def _given(reference: str, detector: Detector, classes: int, image_shape: ImageShape) -> Classifier:
-    if training_part(detector) != type(detector)():
+def _checkpoint(wanted: Wanted, classes: int) -> Classifier:
+    assert wanted.reference is not None
+    classifier = load_classifier(wanted.reference, num_classes=classes, image_shape=wanted.image_shape)
+    if classifier.image_shape != wanted.image_shape:
         raise OodbenchError(
-            f"{label(detector)} says how its classifier is trained, but {reference} is trained already; "
-            f"leave out the checkpoint, or the detector's training parameters"
-        )
-    classifier = load_classifier(reference, num_classes=classes, image_shape=image_shape)
-    if classifier.image_shape != image_shape:
-        raise OodbenchError(
-            f"{reference} takes images of {classifier.image_shape}, the others of {image_shape}; use them in two runs"
+            f"{wanted.reference} takes images of {classifier.image_shape}, the others of {wanted.image_shape}; use "
+            f"them in two runs"
         )
     return classifier
 
 
-def _cached(recipe: str, architecture: str, settings: Any, id_set: InDistribution, image_shape: ImageShape) -> Path:
-    decides = [recipe, architecture, image_shape, asdict(settings), id_set.fit.content_hash, id_set.fit.labels_hash]
-    key = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:12]
-    return cache_folder() / "classifiers" / f"{id_set.name}-{architecture}-{recipe}-{key}.safetensors"
+def _on(classifier: Classifier, device: torch.device) -> Classifier:
+    """The classifier on the device: itself where it lies there, else a copy, since it is somebody's own."""
+    if classifier.device.type == device.type:
+        return classifier
+    moved = copy.copy(classifier)
+    moved.module = copy.deepcopy(classifier.module)
+    return moved.to(device)
+
+
+def _sheet(recipe: Recipe, checkpoint: Path) -> Sheet | None:
+    return recipe.sheet(checkpoint) if recipe.sheet else None

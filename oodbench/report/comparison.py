@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
-from scipy.stats import rankdata
 
+from oodbench.data.catalogue import ADVERSARIAL
 from oodbench.errors import OodbenchError
 from oodbench.metrics import METRICS
 from oodbench.report.runs import Measurement, Repeat, Run, measurements
-from oodbench.statistics import Interval, bootstrap_fpr_interval, delong_interval, delong_test, holm
+from oodbench.statistics import Interval, bootstrap_fpr_interval, delong_interval, delong_test, holm, midranks
 
 SIGNIFICANCE = 0.05
 """A detector is worse than the best if Holm's corrected p-value is at most this."""
@@ -222,7 +222,8 @@ def _block(found: list[Measurement], intervals: bool) -> Block:
     detectors, sets = (tuple(dict.fromkeys(part)) for part in zip(*rows, strict=True))
     members = grouped_by(sets, lambda ood: next(row.first.group for key, row in rows.items() if key[1] == ood))
     ordered_sets = tuple(ood for group in members.values() for ood in group)
-    members[ALL_SETS] = list(ordered_sets)
+    # What was made against a classifier says nothing of others' images.
+    members[ALL_SETS] = [ood for group, oods in members.items() if group != ADVERSARIAL for ood in oods]
     groups = tuple(members) if len(members) > 2 else tuple(members)[:1]
     means = {}
     for group, oods in members.items():
@@ -293,7 +294,7 @@ def _judged(rows: list[Row]) -> list[Row]:
     # All that reach the maximum are best, and need no test.
     losers = [row for row, value in zip(contest, aurocs, strict=True) if value < max(aurocs)]
     p_values = dict(zip(map(id, losers), holm([_p_value(best, row) for row in losers]).tolist(), strict=True))
-    ranks = dict(zip(map(id, contest), rankdata([-value for value in aurocs]).tolist(), strict=True))
+    ranks = dict(zip(map(id, contest), midranks([-value for value in aurocs]).tolist(), strict=True))
     judged = []
     for row in rows:
         p_value, rank = p_values.get(id(row)), ranks.get(id(row))

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oodbench.card import Card
+from oodbench.data.catalogue import ADVERSARIAL
 from oodbench.errors import OodbenchError
 from oodbench.metrics import METRICS, Counts
 from oodbench.report.worst import Pictures
@@ -133,8 +134,11 @@ def check_comparable(runs: Sequence[Run]) -> None:
         for record in run.card.sets:
             if record["role"] not in SCORED_ROLES:
                 continue
-            form = tuple(run.card.classifier(record["classifier"])["image_shape"])
-            key = (id_names[record["classifier"]], form, record["role"], record["name"])
+            classifier = run.card.classifier(record["classifier"])
+            # What was made against a classifier is another set for each.
+            against = classifier["content_hash"] if record["group"] == ADVERSARIAL else ""
+            form = tuple(classifier["image_shape"])
+            key = (id_names[record["classifier"]], form, record["role"], record["name"] + against)
             content = f"{record['content_hash'][:12]}/{(record['labels_hash'] or 'no labels')[:12]}"
             known, where = contents.setdefault(key, (content, run.path))
             if content != known:

@@ -65,7 +65,7 @@ def test_train_then_run_with_the_checkpoint(oodbench: Command, tmp_path: Path) -
     checkpoint = tmp_path / "mine.safetensors"
     ended = oodbench("train", "--id", "digits", "--epochs", "3", "--seed", "5", "--out", checkpoint)
     assert ended.code == 0, ended.err
-    assert "epoch 3/3" in ended.err and "test accuracy" in ended.err and checkpoint.is_file()
+    assert "epoch 3 of 3" in ended.err and "on the ID test images" in ended.err and checkpoint.is_file()
     ended = oodbench(
         "run", "--model", checkpoint, "--detector", "energy", "--ood", "uniform", "--out", tmp_path / "out"
     )
@@ -75,11 +75,11 @@ def test_train_then_run_with_the_checkpoint(oodbench: Command, tmp_path: Path) -
 def test_train_by_the_garbage_recipe_then_run_inversion_on_it(oodbench: Command, tmp_path: Path) -> None:
     checkpoint = tmp_path / "own.safetensors"
     train = ("train", "--id", "digits", "--out", checkpoint)
-    ended = oodbench(*train, "--recipe", "garbage", "--rounds", "1", "--epochs", "1", "--inversion-epochs", "2")
+    ended = oodbench(*train, "--recipe", "garbage", "--epochs", "2", "--set", "steps=1", "--set", "every=10")
     assert ended.code == 0, ended.err
     settings = load_checkpoint(checkpoint).record["settings"]
-    assert (settings["rounds"], settings["training"]["epochs"], settings["inversion"]["epochs"]) == (1, 1, 2)
-    assert "round 1: ID accuracy" in ended.err and "garbage share on held-out noise" in ended.err
+    assert (settings["every"], settings["training"]["epochs"], settings["inversion"]["steps"]) == (10, 2, 1)
+    assert "accuracy on held-out ID images" in ended.err and "on the ID test images" in ended.err
     out = tmp_path / "out"
     run = ("run", "--model", checkpoint, "--ood", "uniform", "--out", out, "--detector")
     ended = oodbench(*run, "inversion")
@@ -87,9 +87,24 @@ def test_train_by_the_garbage_recipe_then_run_inversion_on_it(oodbench: Command,
     assert "training" not in ended.err and "inversion" in ended.out
     ended = oodbench(*run, "energy")
     assert ended.code == 2 and "no detector of this run reads such a one" in ended.err
-    for option in ("--rounds", "--inversion-epochs"):
-        ended = oodbench(*train, option, "2")
-        assert ended.code == 2 and "--recipe garbage" in ended.err
+    for option, value in (("--from", checkpoint), ("--calibrate-on", "digits")):
+        ended = oodbench(*train, option, value)
+        assert ended.code == 2 and "plain" in ended.err
+    ended = oodbench(*train, "--set", "steps=2")
+    assert ended.code == 2 and "no setting 'steps'" in ended.err
+
+
+def test_fine_tune_a_trained_classifier(oodbench: Command, tmp_path: Path) -> None:
+    plain, own = tmp_path / "plain.safetensors", tmp_path / "own.safetensors"
+    assert oodbench("train", "--id", "digits", "--epochs", "3", "--out", plain).code == 0
+    tune = ("train", "--id", "digits", "--recipe", "garbage", "--from", plain, "--out", own)
+    ended = oodbench(*tune, "--epochs", "1", "--set", "images=8")
+    assert ended.code == 0, ended.err
+    assert "before: " in ended.err
+    report = load_checkpoint(own).record["report"]
+    assert report["accuracy_before"] > 0.8 and report["class_accuracy"] > report["accuracy_before"] - 0.1
+    ended = oodbench(*tune, "--model", "cnn28")
+    assert ended.code == 2 and "--from names a cnn8" in ended.err
 
 
 @pytest.mark.parametrize(

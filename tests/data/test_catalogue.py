@@ -31,14 +31,14 @@ def test_the_sets_that_were_promised_are_there() -> None:
     characters = {"notmnist", "omniglot"}
     noise = {"gaussian", "uniform", "rademacher", "blobs"}
     derived = {"pixel-shuffled", "patch-shuffled", "fourier-phase-scrambled"}
-    assert set(DATASETS) == id_sets | natural | lsun | characters | noise | derived | {"structured"}
+    assert set(DATASETS) == id_sets | natural | lsun | characters | noise | derived | {"structured", "inverted"}
     assert {name for name, entry in DATASETS.items() if entry.num_classes is not None} == id_sets
 
 
 def test_every_entry_says_what_it_is_and_whence() -> None:
     for name, entry in DATASETS.items():
         assert entry.name == name == name.lower() and entry.title and entry.source
-        assert entry.group in ("", "noise", "structured")
+        assert entry.group in ("", "noise", "structured", "adversarial")
         assert (entry.group == "noise") == (entry.family == "noise")
         assert (entry.group == "structured") == (entry.family == "structured")
         assert bool(entry.url) == (entry.kind == "files"), name

@@ -86,7 +86,7 @@ import sys
 from pathlib import Path
 
 sys.modules["lmdb"] = None  # what Python does for a module that cannot be imported
-import oodbench.cli.run, oodbench.harness
+import oodbench.cli.run, oodbench.runner
 from oodbench import OodbenchError
 from oodbench.data.sources import read_named
 

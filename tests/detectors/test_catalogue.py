@@ -16,6 +16,7 @@ from oodbench.detectors.catalogue import DETECTORS, DetectorEntry, catalogue, fi
 from oodbench.detectors.odin import Odin
 from oodbench.detectors.spec import build, label
 from oodbench.errors import OodbenchError
+from tests.detectors.sound import Nearest
 
 PLUG_IN = """
 from dataclasses import dataclass
@@ -109,6 +110,19 @@ def test_a_broken_plug_in_is_named_when_it_is_used(plug_in: Path, where: str, me
 def test_the_group_is_what_the_documentation_says() -> None:
     assert module.GROUP == "oodbench.detectors" and module.GROUP in (module.__doc__ or "")
     assert all(point.group == module.GROUP for point in metadata.entry_points(group=module.GROUP))
+
+
+def test_a_place_is_found_without_being_imported() -> None:
+    entry = find("no_such_package.module:Class")
+    assert entry.name == entry.where == "no_such_package.module:Class" and entry not in catalogue().values()
+    assert find("tests.detectors.sound:Nearest").load() is Nearest
+    assert name_of(Nearest) == "tests.detectors.sound:Nearest"
+
+
+def test_a_class_of_an_entry_point_has_its_name_also_by_its_place(plug_in: Path) -> None:
+    plug_in.write_text("[oodbench.detectors]\nlargest = largest_plug_in:Largest\n")
+    assert label(build("largest_plug_in.inner:Largest(power=2)")) == "largest(power=2)"
+    assert label(build("oodbench.detectors.odin:Odin(norm=l2)")) == "odin(norm=l2)"
 
 
 def test_name_of_a_class_outside() -> None:

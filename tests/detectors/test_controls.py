@@ -18,7 +18,7 @@ def images(count: int, seed: int) -> torch.Tensor:
 
 
 def test_constant_is_chance() -> None:
-    scores = Constant().score(Outputs(logits=torch.randn(10, 3)))
+    scores = Constant().score(Outputs({"logits": torch.randn(10, 3)}))
     found = evaluate(scores, scores)
     assert found["auroc"] == 0.5 and found["fpr_at_95_id_recall"] == found["fpr_at_95_ood_recall"] == 1
     assert Constant().control and Random().control
@@ -26,29 +26,29 @@ def test_constant_is_chance() -> None:
 
 def test_random_is_the_same_number_for_the_same_pixels_alone() -> None:
     pixels = images(50, 0)
-    scores = Random().score(Outputs(images=pixels))
+    scores = Random().score(Outputs({"images": pixels}))
     for index in (0, 13, 49):
-        assert Random().score(Outputs(images=pixels[index : index + 1])).item() == scores[index].item()
+        assert Random().score(Outputs({"images": pixels[index : index + 1]})).item() == scores[index].item()
     order = torch.randperm(50, generator=torch.Generator().manual_seed(1))
-    assert torch.equal(Random().score(Outputs(images=pixels[order])), scores[order])
+    assert torch.equal(Random().score(Outputs({"images": pixels[order]})), scores[order])
     # As float64, or with the rounding of a device that divides otherwise, the pixels are the same 8-bit values.
-    assert torch.equal(Random().score(Outputs(images=pixels.double() + 1e-4)), scores)
-    assert Random().needs == Needs(images=True)
+    assert torch.equal(Random().score(Outputs({"images": pixels.double() + 1e-4})), scores)
+    assert Random().needs == Needs("images")
 
 
 def test_random_changes_with_a_pixel_and_with_the_seed() -> None:
     pixels = images(50, 0)
-    scores = Random().score(Outputs(images=pixels))
+    scores = Random().score(Outputs({"images": pixels}))
     changed = pixels.clone()
     changed[:, 0, 2, 2] = 1 - changed[:, 0, 2, 2]
-    assert not (Random().score(Outputs(images=changed)) == scores).any()
-    assert not (Random(seed=1).score(Outputs(images=pixels)) == scores).any()
+    assert not (Random().score(Outputs({"images": changed})) == scores).any()
+    assert not (Random(seed=1).score(Outputs({"images": pixels})) == scores).any()
     assert len(set(scores.tolist())) == 50
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**63 - 1])
 def test_random_is_uniform(seed: int) -> None:
-    scores = Random(seed=seed).score(Outputs(images=images(5000, 3))).numpy()
+    scores = Random(seed=seed).score(Outputs({"images": images(5000, 3)})).numpy()
     assert scores.min() >= 0 and scores.max() < 1
     assert stats.kstest(scores, "uniform").pvalue > 1e-3
     assert abs(np.corrcoef(scores[:-1], scores[1:])[0, 1]) < 0.06
@@ -56,4 +56,4 @@ def test_random_is_uniform(seed: int) -> None:
 
 def test_random_is_this_number_on_every_machine() -> None:
     # blake2b of four zero bytes under a key of eight, 53 of its first 64 bits.
-    assert Random(seed=0).score(Outputs(images=torch.zeros(1, 1, 2, 2))).item() == 0.3300509157074383
+    assert Random(seed=0).score(Outputs({"images": torch.zeros(1, 1, 2, 2)})).item() == 0.3300509157074383

@@ -25,6 +25,7 @@ def naive(reading: str, logits: Tensor) -> Tensor:
     return {
         "neg_garbage_probability": -garbage,
         "margin_probability": known.amax(dim=1) - garbage,
+        "energy_fusion": logits[:, :-1].double().exp().sum(dim=1).log() - logits[:, -1].double() / 2,
         "max_probability": known.amax(dim=1),
         "margin_logit": logits[:, :-1].double().amax(dim=1) - logits[:, -1].double(),
         "certainty": 1 - size / (size - 1) * (1 - p.square().sum(dim=1)),
@@ -32,7 +33,7 @@ def naive(reading: str, logits: Tensor) -> Tensor:
 
 
 def score(reading: str, logits: Tensor) -> Tensor:
-    return Inversion(reading=reading).score(Outputs(logits=logits))
+    return Inversion(reading=reading).score(Outputs({"logits": logits}))
 
 
 @pytest.mark.parametrize("reading", READINGS)
@@ -48,6 +49,7 @@ def test_hand_values() -> None:
     logits = torch.tensor([[0.5, 0.3, 0.2]], dtype=torch.float64).log()
     assert float(score("neg_garbage_probability", logits)) == pytest.approx(math.log(0.8 / 0.2))
     assert float(score("margin_probability", logits)) == pytest.approx(math.log(1.3 / 0.7))
+    assert float(score("energy_fusion", logits)) == pytest.approx(math.log(0.8 / math.sqrt(0.2)))
     assert float(score("max_probability", logits)) == pytest.approx(0)
     assert float(score("margin_logit", logits)) == pytest.approx(math.log(0.5 / 0.2))
     assert float(score("certainty", logits)) == pytest.approx(-math.log(1.5 * (1 - 0.38)))

@@ -9,15 +9,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from oodbench.capture import PassCount
 from oodbench.detectors.odin import Odin
 from oodbench.detectors.softmax import Smood
 from oodbench.example import Example, make_example
-from oodbench.outputs import Needs, Outputs, PassCount, passes
+from oodbench.live import passes
+from oodbench.outputs import Needs, Outputs
 
 
 def scored(detector: Odin, example: Example, images: Tensor, count: PassCount | None = None) -> Tensor:
-    batches = ((batch, None) for batch in images.split(32))
-    return torch.cat([detector.score(live) for live in passes(example.classifier, batches, detector.needs, count)])
+    batches = passes(example.classifier, images.split(32), detector.needs, count)
+    return torch.cat([detector(live) for live in batches])
 
 
 def by_hand(example: Example, images: Tensor, temperature: float, epsilon: float, norm: str) -> Tensor:
@@ -57,10 +59,10 @@ def test_equals_the_formula(norm: str, temperature: float) -> None:
 def test_without_a_step_it_costs_no_pass_and_no_gradient() -> None:
     example, count = make_example(), PassCount()
     detector = Odin(epsilon=0.0)
-    assert detector.needs == Needs(logits=True)
+    assert detector.needs == Needs("logits")
     scored(detector, example, example.id_images, count)
     assert count == PassCount(forward=len(example.id_images))
-    assert Odin().needs == Needs(logits=True, input_gradient=True)
+    assert Odin().needs == Needs("logits", "gradient")
 
 
 def test_with_a_step_it_costs_one_gradient_and_one_pass() -> None:
@@ -72,7 +74,7 @@ def test_with_a_step_it_costs_one_gradient_and_one_pass() -> None:
 
 def test_at_temperature_one_without_a_step_it_is_smood_also_on_stored_outputs() -> None:
     logits = 10 * torch.randn(100, 10, generator=torch.Generator().manual_seed(0))
-    outputs = Outputs(logits=logits)
+    outputs = Outputs({"logits": logits})
     assert torch.equal(Odin(temperature=1.0, epsilon=0.0).score(outputs), Smood().score(outputs))
 
 

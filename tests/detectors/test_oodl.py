@@ -15,7 +15,7 @@ from torch import Tensor
 from oodbench.detectors.oodl import PROXIES, OodL
 from oodbench.errors import OodbenchError
 from oodbench.metrics import Counts, detection_error
-from oodbench.outputs import ALL_LAYERS, Needs, Outputs
+from oodbench.outputs import FitData, Needs, Outputs
 
 LAYERS = ("first", "second", "third")
 
@@ -25,22 +25,27 @@ def drawn(seed: int, count: int = 200, width: int = 5, shift: float = 0.0) -> Te
     return 3 + 20 * (torch.randn(count, width, generator=generator) + shift)
 
 
+def of_layers(**layers: Tensor) -> Outputs:
+    return Outputs({f"layer:{name}": values for name, values in layers.items()})
+
+
 def in_layers(shifts: Mapping[str, float], seed: int, count: int = 200) -> Outputs:
-    return Outputs(
-        layers={name: drawn(seed + index, count, 5, shift) for index, (name, shift) in enumerate(shifts.items())}
+    return of_layers(
+        **{name: drawn(seed + index, count, 5, shift) for index, (name, shift) in enumerate(shifts.items())}
     )
 
 
-def fit_outputs(**far_in: str) -> Outputs:
+def fit_data(**far_in: str) -> FitData:
     """ID outputs, and for each set the one layer in which it is far from ID."""
     sets = {
         name.replace("_", "-"): in_layers({layer: 6.0 * (layer == far) for layer in LAYERS}, seed)
         for seed, (name, far) in enumerate(far_in.items(), start=50)
     }
-    outputs = in_layers(dict.fromkeys(LAYERS, 0.0), seed=0)
-    outputs.proxies = {name: one for name, one in sets.items() if name in PROXIES}
-    outputs.validation = {name: one for name, one in sets.items() if name not in PROXIES}
-    return outputs
+    return FitData(
+        in_layers(dict.fromkeys(LAYERS, 0.0), seed=0),
+        proxies={name: one for name, one in sets.items() if name in PROXIES},
+        validation={name: one for name, one in sets.items() if name not in PROXIES},
+    )
 
 
 @pytest.mark.parametrize("nu", [0.001, 0.1])
@@ -48,20 +53,20 @@ def test_exact_is_the_logarithm_of_scikit_learns_scores(nu: float) -> None:
     fit, test = drawn(0), drawn(1)
     scaler = StandardScaler().fit(fit.numpy())
     model = OneClassSVM(nu=nu, gamma="scale").fit(scaler.transform(fit.double().numpy()))
-    found = OodL(layer="a", nu=nu).fit(Outputs(layers={"a": fit})).score(Outputs(layers={"a": test}))
+    found = OodL(layer="a", nu=nu).fit(FitData(of_layers(a=fit))).score(of_layers(a=test))
     expected = model.score_samples(scaler.transform(test.double().numpy()))
     np.testing.assert_allclose(found.exp().numpy(), expected, rtol=1e-6)
 
 
 def test_far_from_id_scores_still_fall() -> None:
-    detector = OodL(layer="a").fit(Outputs(layers={"a": drawn(0)}))
+    detector = OodL(layer="a").fit(FitData(of_layers(a=drawn(0))))
     far = torch.tensor([1e3, 1e4, 1e5, 1e6])[:, None].expand(4, 5)
-    found = detector.score(Outputs(layers={"a": far}))
+    found = detector.score(of_layers(a=far))
     assert found.isfinite().all() and (found.diff() < 0).all()
 
 
 def test_nystroem_ranks_much_as_exact_does() -> None:
-    fit, test = Outputs(layers={"a": drawn(0, 1000)}), Outputs(layers={"a": drawn(1)})
+    fit, test = FitData(of_layers(a=drawn(0, 1000))), of_layers(a=drawn(1))
     exact, approximate = (OodL(layer="a", svm=svm, nu=0.1).fit(fit).score(test) for svm in ("exact", "nystroem"))
     assert spearmanr(exact, approximate)[0] > 0.9
 
@@ -72,16 +77,16 @@ def test_outputs_that_do_not_vary_are_no_harm(svm: str) -> None:
     flat = torch.hstack([varying, torch.zeros(200, 2), torch.full((200, 1), 7.3)])
     test = torch.hstack([drawn(1), torch.zeros(200, 2), torch.full((200, 1), 7.3)])
     detector = OodL(layer="a", svm=svm)
-    plain = detector.fit(Outputs(layers={"a": varying})).score(Outputs(layers={"a": drawn(1)}))
-    found = detector.fit(Outputs(layers={"a": flat})).score(Outputs(layers={"a": test}))
+    plain = detector.fit(FitData(of_layers(a=varying))).score(of_layers(a=drawn(1)))
+    found = detector.fit(FitData(of_layers(a=flat))).score(of_layers(a=test))
     torch.testing.assert_close(found, plain, rtol=1e-6, atol=1e-6)
-    detector.fit(Outputs(layers={"a": torch.ones(200, 3)}))
-    assert detector.score(Outputs(layers={"a": torch.randn(9, 3)})).isfinite().all()
+    constant = detector.fit(FitData(of_layers(a=torch.ones(200, 3))))
+    assert constant.score(of_layers(a=torch.randn(9, 3))).isfinite().all()
 
 
 @pytest.mark.parametrize("layer", LAYERS)
 def test_chooses_the_layer_in_which_the_proxies_are_far(layer: str) -> None:
-    outputs = fit_outputs(pixel_shuffled=layer, patch_shuffled=layer)
+    outputs = fit_data(pixel_shuffled=layer, patch_shuffled=layer)
     detector = OodL().fit(outputs)
     assert detector.state["layer"] == layer
     assert list(detector.state["curve"]) == list(LAYERS)
@@ -90,25 +95,27 @@ def test_chooses_the_layer_in_which_the_proxies_are_far(layer: str) -> None:
 
 
 def test_ties_go_to_the_earlier_layer() -> None:
-    detector = OodL().fit(fit_outputs(pixel_shuffled="third", patch_shuffled="second"))
+    detector = OodL().fit(fit_data(pixel_shuffled="third", patch_shuffled="second"))
     curve = detector.state["curve"]
     assert detector.state["layer"] == min(curve, key=curve.__getitem__)
-    same = fit_outputs(pixel_shuffled="first", patch_shuffled="first")
-    for one in (same, *same.proxies.values()):
-        one._layers = dict.fromkeys(LAYERS, one.layer("first"))
+    given = fit_data(pixel_shuffled="first", patch_shuffled="first")
+    alike, *proxies = (
+        of_layers(**dict.fromkeys(LAYERS, one.layer("first"))) for one in (given.outputs, *given.proxies.values())
+    )
+    same = FitData(alike, proxies=dict(zip(PROXIES, proxies, strict=True)))
     assert OodL().fit(same).state["layer"] == "first"
 
 
 def test_a_validation_set_of_the_users_goes_before_proxies() -> None:
-    outputs = fit_outputs(pixel_shuffled="first", patch_shuffled="first", mine="third")
+    outputs = fit_data(pixel_shuffled="first", patch_shuffled="first", mine="third")
     assert OodL().fit(outputs).state["layer"] == "third"
-    without = fit_outputs(mine="second")
+    without = fit_data(mine="second")
     assert OodL().fit(without).state["layer"] == "second"
 
 
 def test_the_curve_is_the_mean_detection_error_on_held_out_id() -> None:
     outputs = in_layers({"a": 0.0}, seed=0, count=100)
-    outputs.proxies = {name: in_layers({"a": 1.0 + index}, seed=9 + index) for index, name in enumerate(PROXIES)}
+    proxies = {name: in_layers({"a": 1.0 + index}, seed=9 + index) for index, name in enumerate(PROXIES)}
     order = np.random.default_rng(0).permutation(100)
     values = outputs.layer("a").double().numpy()
     used, held_out = values[order[20:]], values[order[:20]]
@@ -117,11 +124,11 @@ def test_the_curve_is_the_mean_detection_error_on_held_out_id() -> None:
     kept = model.score_samples(scaler.transform(held_out))
     errors = [
         detection_error(Counts.of(kept, model.score_samples(scaler.transform(proxy.layer("a").double().numpy()))), 0.95)
-        for proxy in outputs.proxies.values()
+        for proxy in proxies.values()
     ]
-    detector = OodL().fit(outputs)
+    detector = OodL().fit(FitData(outputs, proxies=proxies))
     assert detector.state["curve"]["a"] == pytest.approx(np.mean(errors), abs=1e-12) and 0 < np.mean(errors) < 0.5
-    whole = OodL(layer="a").fit(outputs)
+    whole = OodL(layer="a").fit(FitData(outputs))
     assert torch.equal(detector.score(outputs), whole.score(outputs)), "then it is fitted on all images"
 
 
@@ -132,20 +139,22 @@ def test_images_sorted_or_interleaved_by_class_do_not_leave_a_class_out() -> Non
 
 
 def test_what_it_needs() -> None:
-    assert OodL().needs == Needs(layers=ALL_LAYERS, validation_proxies=frozenset(PROXIES))
-    assert OodL(layer="block").needs == Needs(layers=frozenset({"block"}))
+    assert OodL().fit_needs == Needs("layer:*", *(f"validation-proxy:{name}" for name in PROXIES))
+    assert OodL().needs == Needs("layer:*")
+    fitted = OodL().fit(fit_data(pixel_shuffled="second", patch_shuffled="second"))
+    assert fitted.needs == Needs("layer:second"), "once fitted it reads the chosen layer alone"
+    assert OodL(layer="block").fit_needs == OodL(layer="block").needs == Needs("layer:block")
 
 
 def test_refusals() -> None:
     with pytest.raises(OodbenchError, match="without the proxy set"):
-        OodL().fit(in_layers({"a": 0.0}, 0))
+        OodL().fit(FitData(in_layers({"a": 0.0}, 0)))
     few = in_layers({"a": 0.0}, 0, count=9)
-    few.proxies = dict.fromkeys(PROXIES, few)
     with pytest.raises(OodbenchError, match="10 or more fit images, but got 9"):
-        OodL().fit(few)
-    with pytest.raises(OodbenchError, match=r"layer 'b' was not captured; captured are: a"):
-        OodL(layer="b").fit(in_layers({"a": 0.0}, 0))
+        OodL().fit(FitData(few, proxies=dict.fromkeys(PROXIES, few)))
+    with pytest.raises(OodbenchError, match=r"layer:b was not captured, but layer:a"):
+        OodL(layer="b").fit(FitData(in_layers({"a": 0.0}, 0)))
     infinite = drawn(0)
     infinite[3, 1] = torch.inf
     with pytest.raises(OodbenchError, match=r"outputs of layer 'a' of image 3 are not finite"):
-        OodL(layer="a").fit(Outputs(layers={"a": infinite}))
+        OodL(layer="a").fit(FitData(of_layers(a=infinite)))

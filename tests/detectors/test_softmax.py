@@ -32,13 +32,13 @@ def test_equals_arithmetic_of_sixty_digits(row: list[float], temperature: float)
 def test_hand_case() -> None:
     # p = 1/2, 1/4, 1/4: the odds of the largest are 1.
     logits = torch.tensor([[2.0, 1.0, 1.0]]).log()
-    assert Smood().score(Outputs(logits=logits)).item() == pytest.approx(0, abs=1e-7)
+    assert Smood().score(Outputs({"logits": logits})).item() == pytest.approx(0, abs=1e-7)
 
 
 def test_is_the_log_odds_of_the_softmax() -> None:
     logits = torch.randn(50, 7, generator=torch.Generator().manual_seed(0))
     largest = logits.double().softmax(dim=1).amax(dim=1)
-    torch.testing.assert_close(Smood().score(Outputs(logits=logits)), (largest / (1 - largest)).log())
+    torch.testing.assert_close(Smood().score(Outputs({"logits": logits})), (largest / (1 - largest)).log())
 
 
 @given(tied=st.integers(2, 6))

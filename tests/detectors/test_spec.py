@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -12,11 +12,17 @@ from hypothesis import strategies as st
 from oodbench.detectors.base import Detector
 from oodbench.detectors.catalogue import DETECTORS, find
 from oodbench.detectors.odin import Odin
-from oodbench.detectors.spec import ParameterFacts, build, label, parameters, parse_spec, split_specs
+from oodbench.detectors.spec import build, label, parse_spec, split_specs
 from oodbench.errors import OodbenchError
+from oodbench.parameters import PLAIN, Parameter, parameters
+from tests.detectors.sound import Columns, Nearest, Wrapper
+
+HERE = "tests.detectors.sound"
 
 
-def value_of(facts: ParameterFacts) -> st.SearchStrategy[Any]:
+def value_of(facts: Parameter) -> st.SearchStrategy[Any]:
+    if facts.type not in PLAIN:
+        return detectors(BASES)
     if facts.choices:
         return st.sampled_from(facts.choices)
     if facts.type is bool:
@@ -29,9 +35,15 @@ def value_of(facts: ParameterFacts) -> st.SearchStrategy[Any]:
     return st.floats(low, high, allow_nan=False, allow_infinity=False)
 
 
+BASES = ("smood", "maxlogit", "energy")
+"""Detectors that each of the catalogue can read through."""
+SIMPLE = (*BASES, "odin", "lc", "oodl", f"{HERE}:Nearest")
+"""Detectors that the wrapper can read through."""
+
+
 @st.composite
-def detectors(draw: Callable[..., Any]) -> Detector:
-    detector_class = DETECTORS[draw(st.sampled_from(sorted(DETECTORS)))].load()
+def detectors(draw: Callable[..., Any], names: Sequence[str] = (*DETECTORS, f"{HERE}:Nearest")) -> Detector:
+    detector_class = find(draw(st.sampled_from(sorted(names)))).load()
     chosen = {}
     for facts in parameters(detector_class):
         if draw(st.booleans()):
@@ -39,18 +51,27 @@ def detectors(draw: Callable[..., Any]) -> Detector:
     return detector_class(**chosen)
 
 
-@given(detector=detectors())
+@st.composite
+def wrapped(draw: Callable[..., Any]) -> Detector:
+    """A detector in up to three others."""
+    detector = draw(detectors(SIMPLE))
+    for _ in range(draw(st.integers(0, 3))):
+        detector = Wrapper(base=detector, percentile=draw(st.sampled_from([90.0, 95.0, 12.5])))
+    return detector
+
+
+@given(detector=detectors() | wrapped())
 def test_a_label_rebuilds_its_detector(detector: Detector) -> None:
     assert build(label(detector)) == detector
     assert type(build(label(detector))) is type(detector)
 
 
-@given(first=detectors(), second=detectors())
+@given(first=detectors() | wrapped(), second=detectors() | wrapped())
 def test_two_detectors_that_differ_never_share_a_label(first: Detector, second: Detector) -> None:
     assert (label(first) == label(second)) == (first == second and type(first) is type(second))
 
 
-@given(listed=st.lists(detectors(), min_size=1, max_size=4))
+@given(listed=st.lists(detectors() | wrapped(), min_size=1, max_size=4))
 def test_a_list_of_labels_splits_into_them(listed: list[Detector]) -> None:
     assert split_specs(", ".join(map(label, listed))) == [label(detector) for detector in listed]
 
@@ -68,6 +89,19 @@ def test_a_list_of_labels_splits_into_them(listed: list[Detector]) -> None:
         ("odin(epsilon=0.1234567)", "odin(epsilon=0.1234567)"),
         ("msp", "smood"),
         ("random(seed=123456789)", "random(seed=123456789)"),
+        (f"{HERE}:Nearest", f"{HERE}:Nearest"),
+        (f"{HERE}:Nearest( k = 7 )", f"{HERE}:Nearest(k=7)"),
+        (f"{HERE}:Wrapper(base=energy)", f"{HERE}:Wrapper"),
+        (f"{HERE}:Wrapper(base=odin())", f"{HERE}:Wrapper(base=odin)"),
+        (f"{HERE}:Wrapper(percentile=95, base=msp)", f"{HERE}:Wrapper(base=smood,percentile=95)"),
+        (
+            f"{HERE}:Wrapper( base = odin ( norm = l2, epsilon = 2e-3 ) , percentile = 95 )",
+            f"{HERE}:Wrapper(base=odin(epsilon=0.002,norm=l2),percentile=95)",
+        ),
+        (
+            f"{HERE}:Wrapper(base={HERE}:Wrapper(base={HERE}:Nearest(k=1)))",
+            f"{HERE}:Wrapper(base={HERE}:Wrapper(base={HERE}:Nearest(k=1)))",
+        ),
         ("lc(proxies=pixel-shuffled+patch-shuffled)", "lc(proxies=pixel-shuffled+patch-shuffled)"),
     ],
 )
@@ -83,6 +117,45 @@ def test_the_label_is_of_the_detector_not_of_the_text() -> None:
 def test_parse_and_split() -> None:
     assert parse_spec("odin(norm=l2, epsilon=0.002)") == ("odin", {"norm": "l2", "epsilon": "0.002"})
     assert split_specs("smood,odin(norm=l2,epsilon=0.1),lc") == ["smood", "odin(norm=l2,epsilon=0.1)", "lc"]
+    nested = f"{HERE}:Wrapper(base=odin(norm=l2,clip=true),percentile=95)"
+    assert split_specs(f" lc , {nested},{nested} ") == ["lc", nested, nested]
+    assert parse_spec(nested) == (f"{HERE}:Wrapper", {"base": "odin(norm=l2,clip=true)", "percentile": "95"})
+
+
+def test_a_spec_names_a_class_by_its_place() -> None:
+    assert build(f"{HERE}:Nearest(k=3)") == Nearest(k=3) and build(f"{HERE}:Columns") == Columns()
+    nested = build(f"{HERE}:Wrapper(base=odin(norm=l2),percentile=95)")
+    assert nested == Wrapper(base=Odin(norm="l2"), percentile=95) and str(nested) == label(nested)
+    assert build(f"{HERE}:Wrapper(base=odin)", {"base": "lc(C=0.1)", "percentile": "85"}) == Wrapper(
+        base=build("lc(C=0.1)"), percentile=85
+    )
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (
+            "tests.detectors.nowhere:Nearest",
+            "cannot be imported from tests.detectors.nowhere:Nearest.*look at the path",
+        ),
+        (f"{HERE}:Nowhere", f"cannot be imported from {HERE}:Nowhere"),
+        (f"{HERE}:", "cannot be imported"),
+        (":Nearest", "cannot be imported"),
+        (f"{HERE}:Tensor", f"{HERE}:Tensor is no subclass of oodbench.Detector"),
+        (f"{HERE}:parameter", "is no subclass of oodbench.Detector"),
+        (f"{HERE}:Nearest(n=3)", f"no parameter of {HERE}:Nearest 'n'; .*has: k"),
+        (f"{HERE}:Nearest(k=0)", "k must be finite and from 1"),
+        (f"{HERE}:Wrapper(base=odyn)", "no detector 'odyn'; did you mean odin"),
+        (f"{HERE}:Wrapper(base=odin(norm=l3))", "norm must be one of linf, l2, l1"),
+        (f"{HERE}:Wrapper(base=odin(norm=l2)", "is not a detector"),
+        (f"{HERE}:Wrapper(base=odin)(norm=l2))", "is not a detector"),
+        (f"{HERE}:Wrapper(base=)", "not of the form PARAMETER=VALUE"),
+        (f"{HERE}:Wrapper(base=a=odin(norm=l2))", "not of the form PARAMETER=VALUE"),
+    ],
+)
+def test_what_is_wrong_in_a_place_or_inside_is_said(spec: str, message: str) -> None:
+    with pytest.raises(OodbenchError, match=message):
+        build(spec)
 
 
 @pytest.mark.parametrize("text", ["", "smood,,lc", "smood,", "odin(norm=l2,lc", "odin)norm=l2(", "odin(norm=l2)),lc"])
@@ -143,5 +216,6 @@ def test_defaults_and_grids_are_within_their_ranges(name: str) -> None:
     detector_class = DETECTORS[name].load()
     for facts in parameters(detector_class):
         for value in (*facts.grid, *facts.choices, facts.default):
-            assert getattr(detector_class(**{facts.name: value}), facts.name) == value
+            held = getattr(detector_class(**{facts.name: value}), facts.name)
+            assert (held if facts.type in PLAIN else str(held)) == value
         assert facts.help

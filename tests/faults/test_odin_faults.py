@@ -17,14 +17,15 @@ from oodbench.classifier import Classifier
 from oodbench.detectors.odin import Odin
 from oodbench.detectors.softmax import Smood
 from oodbench.example import Example, make_example
-from oodbench.outputs import LiveOutputs, Needs, passes
+from oodbench.live import Live, passes
+from oodbench.outputs import Needs
 from tests.threads import one_thread as one_thread
 
-GRADIENT = Needs(input_gradient=True)
+GRADIENT = Needs("logits", "gradient")
 
 
 def scores(detector: Odin | Smood, example: Example, batch_size: int = 64) -> Tensor:
-    return torch.cat([detector.score(live) for live in example.passes(example.all_images, detector.needs, batch_size)])
+    return example.scores(detector, example.all_images, batch_size)
 
 
 @contextmanager
@@ -44,7 +45,7 @@ def pixels_that_enter(classifier: Classifier) -> Iterator[list[Tensor]]:
 def moved_pixels(classifier: Classifier, images: Tensor, **options: Any) -> Tensor:
     """What a perturbation at T = 1000 and ε = 0.05 adds to the pixels."""
     with pixels_that_enter(classifier) as seen:
-        for live in passes(classifier, [(images, None)], GRADIENT):
+        for live in passes(classifier, [images], GRADIENT):
             live.perturbed(1000.0, 0.05, **options)
     before, after = seen
     return (after - before)[: len(images)]
@@ -62,7 +63,7 @@ def test_fault_26_the_temperature_does_nothing() -> None:
 
 def test_fault_26_the_temperature_turns_steps() -> None:
     """The sign of the gradient of CE(z/T) depends on T: a loss in which T only scales would move the same way."""
-    (live,) = passes(make_example().classifier, [(make_example().ood_images, None)], GRADIENT)
+    (live,) = passes(make_example().classifier, [make_example().ood_images], GRADIENT)
     turned = live.input_gradient(1.0).sign() != live.input_gradient(1000.0).sign()
     assert 0.01 < turned.double().mean() < 0.9
 
@@ -114,9 +115,9 @@ def test_fault_30_a_step_that_depends_on_the_batch(norm: Any, batch_size: int) -
 
 def test_fault_30_the_gradient_of_an_image_is_its_own() -> None:
     example = make_example(precision=torch.float64)
-    (whole,) = passes(example.classifier, [(example.ood_images, None)], GRADIENT)
-    alone: LiveOutputs
-    (alone,) = passes(example.classifier, [(example.ood_images[3:4], None)], GRADIENT)
+    (whole,) = passes(example.classifier, [example.ood_images], GRADIENT)
+    alone: Live
+    (alone,) = passes(example.classifier, [example.ood_images[3:4]], GRADIENT)
     torch.testing.assert_close(alone.input_gradient(1000.0)[0], whole.input_gradient(1000.0)[3], rtol=1e-9, atol=0)
 
 

@@ -47,7 +47,7 @@ def test_fault_16_msp_saturates_at_one(detector: Smood | Odin) -> None:
     logits = torch.cat([leading(30, 2, 300, 0), leading(60, 2, 300, 1)])
     saturated = logits.softmax(dim=1).amax(dim=1)
     assert (saturated == 1).double().mean() > 0.9, "else this shows nothing"
-    scores = detector.score(Outputs(logits=logits)).tolist()
+    scores = detector.score(Outputs({"logits": logits})).tolist()
     exact = [fifty_digit_log_probability(row) for row in logits.tolist()]
     assert len(set(scores)) == len(set(exact)) == 600
     assert sorted(range(600), key=scores.__getitem__) == sorted(range(600), key=exact.__getitem__)
@@ -60,7 +60,7 @@ def test_fault_16_confident_networks_keep_their_auroc() -> None:
         [score(logits) for logits in (of_id, of_ood)]
         for score in (
             lambda logits: logits.softmax(dim=1).amax(dim=1),
-            lambda logits: Smood().score(Outputs(logits=logits)),
+            lambda logits: Smood().score(Outputs({"logits": logits})),
         )
     )
     lost, kept = Counts.of(*float32), Counts.of(*ours)
@@ -78,7 +78,7 @@ def test_fault_17_nan_for_the_most_confident_sample(name: str) -> None:
 def test_fault_17_on_the_logits_of_its_report(detector: Smood) -> None:
     """(200, 0, 0), and (±10,000, 0, …) and all equal; the more certain scores higher or as high."""
     rows = [[200.0, 0, 0], [1e4, 0, 0], [-1e4, 0, 0], [0, 0, 0], [1e4, 1e4, 1e4]]
-    scores = detector.score(Outputs(logits=torch.tensor(rows)))
+    scores = detector.score(Outputs({"logits": torch.tensor(rows)}))
     assert scores.isfinite().all()
     assert scores[1] > scores[0] > scores[3]
 

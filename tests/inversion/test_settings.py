@@ -18,7 +18,7 @@ def test_every_setting_is_declared_with_type_default_and_help() -> None:
     for name, one in SETTINGS.items():
         assert one.name == name and one.help
         assert defaults.value(name) == one.default and isinstance(one.default, one.type)
-        assert defaults.replaced(**{name: one.parsed(str(one.default))}) == defaults
+        assert defaults.replaced(**{name: one.parsed(str(one.default), "inversion")}) == defaults
     assert set(LOSSES) < set(SETTINGS) and "weights" not in SETTINGS
 
 
@@ -28,7 +28,7 @@ def test_every_setting_is_declared_with_type_default_and_help() -> None:
 )
 def test_a_text_of_another_type_is_refused(name: str, text: str, message: str) -> None:
     with pytest.raises(OodbenchError, match=f"{name} must be {message}"):
-        setting(name).parsed(text)
+        setting(name).parsed(text, "inversion")
 
 
 def test_an_unknown_setting_has_a_guess() -> None:

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from oodbench.classifier import Classifier
 from oodbench.errors import OodbenchError
+from oodbench.live import collected, passes
 from oodbench.models.catalogue import MODELS, build, find_model
 from oodbench.models.load import default_model
-from oodbench.outputs import ALL_LAYERS, Needs, Outputs, passes
+from oodbench.outputs import Needs
 
 # He et al. 2016 (arXiv 1512.03385), table 6, give 0.27, 0.46, 0.66, 0.85 and 1.7 million.
 PARAMETERS = {
@@ -43,8 +44,8 @@ def test_head_and_layers_are_found_and_the_last_layer_is_the_penultimate(name: s
     assert classifier.head in {"head", "linear", "fc"}
     assert classifier.layers == module.candidate_layers
     images = torch.randint(0, 256, (3, *shape), dtype=torch.uint8)
-    needs = Needs(logits=True, features=True, layers=ALL_LAYERS)
-    outputs = Outputs.concatenate(passes(classifier, [(images, None)], needs))
+    needs = Needs("logits", "features", "layer:*")
+    outputs, _ = collected(passes(classifier, [images], needs))
     torch.testing.assert_close(outputs.layer(classifier.layers[-1]), outputs.features)
     for layer in classifier.layers[:-1]:
         assert outputs.layer(layer).shape[1] > 0 and outputs.layer(layer).min() >= 0

@@ -9,20 +9,15 @@ import numpy as np
 import pytest
 
 from oodbench.data.imageset import ArraySource, ImageSet
-from oodbench.inversion.settings import InversionSettings
+from oodbench.inversion.settings import LatentSettings
 from oodbench.progress import Reporter
-from oodbench.recipes.garbage import train_garbage
-from oodbench.recipes.rounds import GarbageSettings, RoundReport
+from oodbench.recipes.garbage import GarbageReport, train_garbage
+from oodbench.recipes.settings import GarbageSettings
 from oodbench.training import TrainingSettings
 from tests.threads import one_thread as one_thread
 
 QUICK = GarbageSettings(
-    TrainingSettings(epochs=1, batch_size=32, learning_rate=0.05),
-    InversionSettings(epochs=1, steps_per_epoch=2, batch_size=8, accuracy_images=20),
-    rounds=3,
-    patience=3,
-    added=0.5,
-    most=2.0,
+    TrainingSettings(epochs=3, batch_size=32, learning_rate=0.05), LatentSettings(steps=2, images=16), every=2
 )
 
 
@@ -37,7 +32,7 @@ def turned_ramps(count: int, seed: int) -> ImageSet:
 
 def quick_training(
     checkpoint: Path, settings: GarbageSettings = QUICK, reporter: Reporter | None = None, **changes: Any
-) -> list[RoundReport]:
+) -> GarbageReport:
     given: dict[str, Any] = {"fit": turned_ramps(90, 0), "test": turned_ramps(30, 1)} | changes
     return train_garbage(
         "cnn8",

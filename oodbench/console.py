@@ -19,7 +19,13 @@ log = Console(stderr=True, highlight=False)
 class ConsoleReporter(Reporter):
     """Prints decisions, and shows a bar a task where standard error is a terminal; else one line a task."""
 
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+
     def say(self, text: str) -> None:
+        if text in self._said:
+            return
+        self._said.add(text)
         log.print(text, markup=False, style="dim", soft_wrap=True)
 
     def track(self, items: Iterable[T], description: str, total: int) -> Iterator[T]:

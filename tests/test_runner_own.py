@@ -1,8 +1,7 @@
-"""The harness where detectors read classifiers of their own: what passes, which rows, what the card says."""
+"""Runs whose detectors read classifiers of their own: what passes, which rows, what the card says."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,13 @@ import pytest
 import torch
 
 from oodbench import Card, Classifier, Result, run
-from oodbench.recipes.obtain import Own
-from oodbench.recipes.rounds import Sheet
+from oodbench.recipes.catalogue import PLAIN, RECIPES
+from oodbench.recipes.obtain import Obtained, Wanted, obtain
+from oodbench.recipes.sheet import Sheet
 from oodbench.report.formats import to_markdown
 from oodbench.report.runs import measurements
 from tests.recipes.conftest import QUICK, quick_training
-from tests.small_runs import BRIGHT, DARK, FIT, TEST, benchmark, count_entering, linear, proxies
+from tests.small_runs import ANEW, BRIGHT, DARK, FIT, TEST, benchmark, count_entering, linear, proxies
 
 OWN = ("smood", "inversion", "oodl", "inversion(reading=certainty)")
 
@@ -25,29 +25,39 @@ OWN = ("smood", "inversion", "oodl", "inversion(reading=certainty)")
 @pytest.fixture
 def own_classifiers(monkeypatch: pytest.MonkeyPatch) -> list[Classifier]:
     """Own classifiers are trained in no time; the list fills with them as they are obtained."""
-    from oodbench import plan
-    from oodbench.recipes import obtain
-
     obtained: list[Classifier] = []
-    original: Callable[..., Own] = plan.obtain_own_classifier
 
-    def noting(*arguments: Any) -> Own:
-        own = original(*arguments)
-        obtained.append(own.classifier)
-        return own
+    def noting(wanted: Wanted, *arguments: Any) -> Obtained:
+        got = obtain(wanted, *arguments)
+        if wanted.recipe != PLAIN:
+            obtained.append(got.classifier)
+        return got
 
-    monkeypatch.setattr(obtain, "default_garbage_settings", lambda *_: QUICK)
-    monkeypatch.setattr(plan, "obtain_own_classifier", noting)
+    quick = replace(RECIPES["garbage"], settings=lambda *_: QUICK)
+    monkeypatch.setattr("oodbench.recipes.catalogue.RECIPES", {**RECIPES, "garbage": quick})
+    monkeypatch.setattr("oodbench.runner.obtain", noting)
     return obtained
+
+
+def give(monkeypatch: pytest.MonkeyPatch, own: Classifier, sheet: Sheet | None = None) -> list[Wanted]:
+    """Whatever detectors want of their own, they are given this; the list fills with what they want."""
+    wanted: list[Wanted] = []
+
+    def giving(one: Wanted, *arguments: Any) -> Obtained:
+        if one.recipe == PLAIN:
+            return obtain(one, *arguments)
+        wanted.append(one)
+        return Obtained(own, sheet)
+
+    monkeypatch.setattr("oodbench.runner.obtain", giving)
+    return wanted
 
 
 def test_an_own_classifier_sees_every_scored_image_once_and_nothing_to_fit(
     small_classifier: Classifier, image_files: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from oodbench import plan
-
     own = linear(4)
-    monkeypatch.setattr(plan, "obtain_own_classifier", lambda *_: Own(own))
+    give(monkeypatch, own)
     results: list[Result] = []
     entered: list[int] = []
     work = benchmark(image_files, detectors=OWN)
@@ -78,19 +88,15 @@ def test_an_own_classifier_that_serves_several_models_is_passed_once(
     alone: bool,
 ) -> None:
     """A checkpoint that is given serves models of any architecture; one that is trained, those of its own."""
-    from oodbench import plan
-
     own, bases = linear(4), [small_classifier, linear(3, "resnet20" if given else "linear")]
     models, detectors = [one.name for one in bases], ("inversion",) if alone else ("smood", "inversion", "oodl")
     checkpoint = tmp_path / "own.safetensors"
     quick_training(checkpoint)
-    obtained: list[Any] = []
-    sheet = Sheet("inversions", "what it was inverted to", b"png")
-    monkeypatch.setattr(plan, "obtain_own_classifier", lambda *asked: obtained.append(asked[-1]) or Own(own, sheet))
+    wanted = give(monkeypatch, own, Sheet("inversions", "what it was inverted to", b"png"))
     work = benchmark(image_files, detectors=detectors, models=(str(checkpoint),) if given else ())
     results: list[Result] = []
     assert count_entering(own, lambda: results.append(run(work, bases))) == TEST + BRIGHT + DARK
-    assert obtained == [str(checkpoint) if given else None]
+    assert [one.reference for one in wanted] == [str(checkpoint) if given else None]
     card, scores = results[0].card, results[0].scores
     record = card.classifiers[-1]
     rows_of = ["small+inversion"] if alone else models
@@ -98,7 +104,8 @@ def test_an_own_classifier_that_serves_several_models_is_passed_once(
     assert [*results[0].table.model] == [model for model in rows_of for _ in range(2 * len(detectors))]
     assert [*results[0].table.detector] == [*detectors] * 2 * len(rows_of)
     for name in ("rot_test", "bright", "dark"):
-        assert len({id(scores[model, "inversion", name]) for model in rows_of}) == 1
+        for model in rows_of:
+            np.testing.assert_array_equal(scores[model, "inversion", name], scores[rows_of[0], "inversion", name])
     results[0].save(tmp_path / "out")
     found = measurements([Result.load(tmp_path / "out")])
     own_ones = [one for one in found if one.detector == "inversion"]
@@ -109,8 +116,8 @@ def test_an_own_classifier_that_serves_several_models_is_passed_once(
 def test_other_detectors_score_as_if_there_were_no_own_classifier(
     small_classifier: Classifier, image_files: dict[str, str], own_classifiers: list[Classifier]
 ) -> None:
-    alone = run(benchmark(image_files, detectors=("smood", "oodl")), [small_classifier])
-    beside = run(benchmark(image_files, detectors=OWN), [small_classifier])
+    alone = run(benchmark(image_files, detectors=("smood", "oodl")), [small_classifier], ANEW)
+    beside = run(benchmark(image_files, detectors=OWN), [small_classifier], ANEW)
     assert len(own_classifiers) == 1
     for key, scores in alone.scores.items():
         np.testing.assert_array_equal(scores, beside.scores[key])
@@ -154,13 +161,13 @@ def test_the_card_says_how_classifiers_were_trained_where_that_is_known(
     assert "training" not in public
     training = own["training"]
     assert (training["recipe"], training["id"]) == ("garbage", "rot_test")
-    assert training["settings"]["patience"] == QUICK.patience and len(training["rounds"]) >= training["round"] >= 1
+    assert training["settings"]["weight"] == QUICK.weight and training["report"]["inversions"] > 0
     assert training["fit"]["sha256"] == own_classifiers[0].training["fit"]["sha256"]
     assert str(tmp_path.parent) in own_classifiers[0].training["fit"]["origin"]
     assert str(tmp_path.parent) not in str(result.card.classifiers)
 
 
-def test_the_sheet_of_the_kept_round_goes_with_the_run(
+def test_the_sheet_of_the_training_goes_with_the_run(
     small_classifier: Classifier,
     image_files: dict[str, str],
     own_classifiers: list[Classifier],
@@ -173,7 +180,7 @@ def test_the_sheet_of_the_kept_round_goes_with_the_run(
         result = run(benchmark(image_files, detectors=OWN), [small_classifier])
         public, own = result.card.classifiers
         (checkpoint,) = (tmp_path / "cache" / "classifiers").glob("*-garbage-*.safetensors")
-        kept = Path(f"{checkpoint}.rounds") / f"round-{own['training']['round']:02d}.png"
+        kept = Path(f"{checkpoint}.png")
         assert tmp_path / out / own["sheet"]["file"] in result.save(tmp_path / out)
         assert (tmp_path / out / own["sheet"]["file"]).read_bytes() == kept.read_bytes()
         assert own["sheet"]["file"].startswith("pictures/inversions-small+inversion-") and "sheet" not in public
@@ -215,12 +222,10 @@ def test_an_output_that_is_no_class_is_no_answer(
     small_classifier: Classifier, image_files: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The confidence of a classifier that is right and very sure would be the largest of its outputs."""
-    from oodbench import plan
-
     own = linear(4)
     with torch.no_grad():
         own.module[1].bias[3] = 100  # type: ignore[index, union-attr, operator]
-    monkeypatch.setattr(plan, "obtain_own_classifier", lambda *_: Own(own))
+    give(monkeypatch, own)
     result = run(benchmark(image_files, detectors=("smood", "confidence")), [small_classifier])
     stored = np.load(image_files["id"].removeprefix("npz:"))
     with own.inference(), torch.no_grad():

@@ -1,0 +1,149 @@
+"""Fitting and scoring: every set is walked through once, shard by shard, for all classifiers and detectors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, product
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from oodbench.data.imageset import ImageSet
+from oodbench.data.load import make_proxy
+from oodbench.data.noise import DerivedSource
+from oodbench.data.reading import Shard, side_by_side
+from oodbench.metrics import accuracy, evaluate
+from oodbench.outputs import FitData, Outputs
+from oodbench.plan import Plan, refuse_leaks
+from oodbench.recipes.catalogue import RECIPES
+from oodbench.report.worst import Pictures
+from oodbench.run_folder import Scores
+from oodbench.store import SHARD
+from oodbench.subject import Subject
+from oodbench.worst_seen import WorstSeen
+
+Answers = Mapping[tuple[str, ImageSet], np.ndarray]
+"""(classifier, set) → int64 answers: classes, or a number of classes, where the answer beyond them was given."""
+
+
+def fit(plan: Plan, subjects: Sequence[Subject]) -> None:
+    """Fit every detector on the ID fit images, and the proxies and validation sets that are asked for."""
+    parts: dict[Subject, dict[ImageSet, list[Outputs]]] = {one: {} for one in subjects}
+    reduced: dict[Subject, dict[str, list[Outputs]]] = {one: {} for one in subjects}
+    images = plan.id_set.fit
+    learners = [one for one in subjects if one.learns]
+    validation = {one: plan.sets[one.classifier.image_shape][1] for one in learners}
+    wanted = {name for one in learners for name in _proxies(one, bool(validation[one]))}
+    proxies = [make_proxy(name, images, plan.benchmark.seed) for name in sorted(wanted)]
+    roles = {images: "fit"} | dict.fromkeys(proxies, "proxy")
+    roles |= {one: "validation" for sets in validation.values() for one in sets}
+    groups = [[images, *proxies], *([one] for one, role in roles.items() if role == "validation")] if learners else []
+    for shard in _shards(plan, groups):
+        for one in learners:
+            role = roles[shard.images]
+            if role == "proxy" and shard.images.name not in _proxies(one, bool(validation[one])):
+                continue
+            if role == "validation" and shard.images not in validation[one]:
+                continue
+            part = one.fit_part(shard, role)
+            parts[one].setdefault(shard.images, []).append(part.outputs)
+            for label, rows in part.products.items():
+                reduced[one].setdefault(label, []).append(Outputs(rows))
+    for one in subjects:
+        one.fit(*_fit_data(one, images, roles, parts[one], reduced[one]))
+
+
+def _proxies(subject: Subject, validated: bool) -> frozenset[str]:
+    """The proxies that the detectors compare ID with; some only where the user named no validation set."""
+    needs = subject.fit_needs
+    return needs.named("proxy") | (frozenset() if validated else needs.named("validation-proxy"))
+
+
+def _fit_data(
+    subject: Subject,
+    fit_images: ImageSet,
+    roles: Mapping[ImageSet, str],
+    parts: Mapping[ImageSet, Sequence[Outputs]],
+    reduced: Mapping[str, Sequence[Outputs]],
+) -> tuple[FitData, dict[str, Mapping[str, Tensor]]]:
+    by_role: dict[str, dict[str, Outputs]] = {"fit": {}, "proxy": {}, "validation": {}}
+    for images, outputs in parts.items():
+        by_role[roles[images]][images.name] = Outputs.concatenate(outputs)
+    device = subject.classifier.device
+    labels = None if fit_images.labels is None else torch.from_numpy(fit_images.labels).to(device)
+    outputs_of_fit = by_role["fit"].get(fit_images.name, Outputs({}))
+    joined = {label: Outputs.concatenate(rows).to(device).tensors() for label, rows in reduced.items()}
+    return FitData(outputs_of_fit, labels, by_role["proxy"], by_role["validation"]), joined
+
+
+def score(plan: Plan, subjects: Sequence[Subject]) -> tuple[Scores, Answers, dict[tuple[str, str], Pictures]]:
+    """Per-sample scores, the classifiers' answers, and the images that detectors got most wrong."""
+    scores: dict[tuple[str, str, str], list[np.ndarray]] = {}
+    answers: dict[tuple[str, ImageSet], list[np.ndarray]] = {}
+    worst, test = WorstSeen(), plan.id_set.test
+    for shard in _shards(plan, _scored_groups(plan, subjects)):
+        for one in subjects:
+            if shard.images is not test and shard.images not in _scored(plan, one):
+                continue
+            found, given = one.score(shard, "ID test" if shard.images is test else "OOD")
+            answers.setdefault((one.classifier.name, shard.images), []).append(given)
+            for model in one.rows_of(shard.images):
+                worst.see(model, shard, one.classifier.image_shape, found, lowest=shard.images is test)
+                for label, part in found.items():
+                    scores.setdefault((model, label, shard.images.name), []).append(part)
+    for scored, validation in plan.sets.values():
+        refuse_leaks(scored, validation)
+    joined = {key: np.concatenate(parts) for key, parts in scores.items()}
+    return joined, {key: np.concatenate(parts) for key, parts in answers.items()}, worst.pictures()
+
+
+def _scored(plan: Plan, subject: Subject) -> list[ImageSet]:
+    """The OOD sets that a classifier is shown: of those made in an image form, those of its own form alone."""
+    return [*plan.sets[subject.classifier.image_shape][0], *chain(*subject.against.values())]
+
+
+def _scored_groups(plan: Plan, subjects: Sequence[Subject]) -> list[list[ImageSet]]:
+    """The scored sets, those with the ID test set that are derived from it, so that its images are read once."""
+    scored = dict.fromkeys(images for one in subjects for images in _scored(plan, one))
+    derived = [images for images in scored if isinstance(images.source, DerivedSource)]
+    return [[plan.id_set.test, *derived], *([images] for images in scored if images not in derived)]
+
+
+def _shards(plan: Plan, groups: Sequence[Sequence[ImageSet]]) -> Iterator[Shard]:
+    for group in groups:
+        for shard in side_by_side(group, SHARD, plan.machine.workers):
+            yield shard
+            # Also where nobody was shown it: the set's hash is made of all its shards.
+            _ = shard.digest
+
+
+def metrics(plan: Plan, subjects: Sequence[Subject], scores: Scores, answers: Answers) -> list[dict[str, Any]]:
+    """One row a model, OOD set and detector: model by model, set by set, in the benchmark's order of the detectors."""
+    test, classes = plan.id_set.test, plan.id_set.num_classes
+    assert test.labels is not None  # load_id refuses an ID set without labels
+    columns = [recipe.column for recipe in RECIPES.values() if recipe.column]
+    rows = []
+    for assignment, one in zip(plan.assignments, subjects, strict=True):
+        right = accuracy(answers[one.classifier.name, test], test.labels)
+        for images in _scored(plan, one):
+            beyond = float((answers[one.classifier.name, images] == classes).mean())
+            shares = {name: beyond if name == assignment.recipe.column else None for name in columns}
+            for model, label in product(one.rows_of(images), one.detectors):
+                of_id, of_ood = (scores[model, label, name] for name in (test.name, images.name))
+                row: dict[str, Any] = {"id": plan.id_set.name, "model": model, "detector": label, "ood": images.name}
+                row |= {"group": images.group, "n_id": len(test), "n_ood": len(images)}
+                rows.append(
+                    {
+                        **row,
+                        **evaluate(of_id, of_ood, f"{label} on {test.name}", f"{label} on {images.name}"),
+                        "id_accuracy": right,
+                        **shares,
+                    }
+                )
+    models, sets = (list(dict.fromkeys(row[what] for row in rows)) for what in ("model", "ood"))
+    labels = list(plan.detectors)
+    return sorted(
+        rows, key=lambda row: (models.index(row["model"]), sets.index(row["ood"]), labels.index(row["detector"]))
+    )

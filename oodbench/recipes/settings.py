@@ -1,0 +1,87 @@
+"""How a classifier with a garbage class is trained: its settings, and their defaults by ID set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from oodbench.inversion.settings import LatentSettings
+from oodbench.parameters import check_parameters, parameter
+from oodbench.training import TrainingSettings, default_settings
+
+NATURAL_ALLOWED = 0.03
+"""Share of ID images that garbage may take where they are natural images: what is in them lies among the rest."""
+
+By = Literal["latents", "generator"]
+Output = Literal["learned", "constant"]
+
+
+@dataclass(frozen=True)
+class GarbageSettings:
+    """How a classifier with a garbage class is trained.
+
+    Attributes:
+        training: of the whole network; the seed is that of everything.
+        inversion: how it is inverted meanwhile.
+
+    Raises:
+        OodbenchError: a value is out of its range.
+    """
+
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    inversion: LatentSettings = field(default_factory=LatentSettings)
+    by: By = parameter("latents", "Maker of inversions: latents moved directly, or a conditional generator of them.")
+    output: Output = parameter("learned", "Garbage logit: learned, or a constant that is calibrated.")
+    every: int = parameter(60, "Training steps from one inversion to the next.", low=1, high=1_000_000)
+    share: float = parameter(0.25, "Garbage images of a batch, as a share of its ID images.", low=0.001, high=100)
+    noise: float = parameter(0.2, "Share of these that are Gaussian noise.", low=0, high=1)
+    most: int = parameter(20_000, "Inversions that are kept at most, thinned out at random.", low=1, high=100_000_000)
+    weight: float = parameter(
+        0.4, "Weight of the mean loss of garbage images; that of ID images has 1.", low=0, high=1000
+    )
+    allowed: float = parameter(
+        0.003, "Share of ID images that garbage may take, by which it is calibrated.", low=0, high=0.999
+    )
+    confidence: float = parameter(
+        0.95, "Confidence that no larger share of ID images is taken.", low=0.5, high=0.999999
+    )
+    tolerance: float = parameter(0.01, "Accuracy that fine-tuning may cost without a warning.", low=0, high=1)
+
+    def __post_init__(self) -> None:
+        check_parameters(self)
+
+
+def default_garbage_settings(id_name: str, architecture: str) -> GarbageSettings:
+    """The settings for an architecture on an ID set, where the user gives none."""
+    training = default_settings(id_name, architecture)
+    rate = 0.8 * training.learning_rate
+    if id_name == "digits":
+        # So few images that more passes cost nothing, and that an inversion must come oftener.
+        return GarbageSettings(replace(training, learning_rate=rate), LatentSettings(images=96), every=20)
+    if training.augment:
+        # Natural images: see results/inversion. What is none of the classes lies anywhere between them there.
+        return GarbageSettings(
+            replace(training, learning_rate=rate),
+            LatentSettings(steps=20, step_size=0.3),
+            output="constant",
+            share=0.5,
+            weight=0.6,
+            allowed=NATURAL_ALLOWED,
+        )
+    epochs = {"mnist": 3, "fashion-mnist": 5}.get(id_name, training.epochs)
+    return GarbageSettings(replace(training, epochs=epochs, learning_rate=rate))
+
+
+def finetuning_settings(id_name: str, architecture: str) -> GarbageSettings:
+    """The same for a network that is trained already: a few hundred steps (of CIFAR-10's images) at a low rate."""
+    training = replace(default_settings(id_name, architecture), epochs=2, batch_size=96)
+    return GarbageSettings(
+        replace(training, learning_rate=training.learning_rate / 5),
+        LatentSettings(images=128),
+        output="constant",
+        every=20,
+        share=2 / 3,
+        noise=1 / 7,
+        weight=0.6,
+        allowed=NATURAL_ALLOWED if training.augment else GarbageSettings.allowed,
+    )

@@ -1,0 +1,121 @@
+"""A run: a Benchmark in, a Result out; each image passes each network once, ever."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+
+from oodbench.benchmark import Benchmark
+from oodbench.classifier import Classifier
+from oodbench.measure import fit, metrics, score
+from oodbench.own_sets import MOST, inverted_set
+from oodbench.plan import Machine, Plan, make_plan
+from oodbench.progress import Reporter
+from oodbench.recipes.obtain import Obtained, obtain
+from oodbench.record import card, overlaps, sheet_of
+from oodbench.run_folder import Result
+from oodbench.store import NO_STORE, Store
+from oodbench.subject import Subject
+
+
+def run(
+    benchmark: Benchmark | None = None,
+    classifiers: Sequence[Classifier] = (),
+    machine: Machine | None = None,
+    reporter: Reporter | None = None,
+    *,
+    progress: bool = False,
+) -> Result:
+    """Fit and score every detector of the benchmark on every classifier.
+
+    Args:
+        benchmark: what to run; the embedded default if not given.
+        classifiers: your own classifiers, instead of `benchmark.models`; they stay where and as they are.
+        machine: data root, device, batch size, workers and store.
+        reporter: hears decisions and progress.
+        progress: print both, as the command line does, where no reporter is given.
+
+    Raises:
+        OodbenchError: anything named is missing or does not fit (before the first pass), or a score is not finite.
+    """
+    reporter = reporter or (_console() if progress else Reporter())
+    plan = make_plan(benchmark or Benchmark(), machine or Machine(), classifiers)
+    for note in plan.notes:
+        reporter.say(note)
+    obtained = _obtained(plan, reporter)
+    store = Store.default(reporter) if plan.machine.store else NO_STORE
+    subjects = _subjects(plan, obtained, store, reporter)
+    _invert(plan, subjects, reporter)
+    fit(plan, subjects)
+    scores, answers, worst = score(plan, subjects)
+    rows = metrics(plan, subjects, scores, answers)
+    store.trim()
+    notes = overlaps(plan)
+    for note in notes:
+        reporter.say(note)
+    return Result(
+        card(plan, subjects, obtained, rows, notes),
+        scores,
+        worst,
+        {sheet_of(one): one.sheet.png for one in obtained if one.sheet},
+        {
+            (model, label): one.detectors[label]
+            for one in subjects
+            for model, label in product(one.models, one.detectors)
+        },
+    )
+
+
+def _invert(plan: Plan, subjects: Sequence[Subject], reporter: Reporter) -> None:
+    """Make the sets that are made of each classifier that the user asked for; all that stand in its rows see them."""
+    for name in plan.inverted:
+        for model in dict.fromkeys(model for one in subjects for model in one.models):
+            readers = [one for one in subjects if model in one.models]
+            # The user's own comes first, before those that detectors have of their own.
+            made = inverted_set(
+                name,
+                readers[0].classifier,
+                plan.id_set.num_classes,
+                min(len(plan.id_set.test), plan.benchmark.limit or MOST),
+                plan.benchmark.seed,
+                reporter,
+            )
+            for one in readers:
+                one.against.setdefault(model, []).append(made)
+
+
+def _console() -> Reporter:
+    from oodbench.console import ConsoleReporter
+
+    return ConsoleReporter()
+
+
+def _obtained(plan: Plan, reporter: Reporter) -> list[Obtained]:
+    """The classifiers of the assignments, each under its name in the results."""
+    found: dict[str, Classifier] = {}
+    obtained = []
+    for one in plan.assignments:
+        got = obtain(one.wanted, plan.whole, plan.device, reporter, found)
+        named = found[one.wanted.name] = got.classifier.called(one.wanted.name)
+        obtained.append(Obtained(named, got.sheet))
+    return obtained
+
+
+def _subjects(plan: Plan, obtained: Sequence[Obtained], store: Store, reporter: Reporter) -> list[Subject]:
+    subjects: dict[str, Subject] = {}
+    for one, got in zip(plan.assignments, obtained, strict=True):
+        # An output beyond the classes is an answer where the recipe says so.
+        answers = plan.id_set.num_classes + (one.recipe.column is not None)
+        members = [subjects[name] for name in one.wanted.members] if one.recipe.combine else []
+        subjects[one.wanted.name] = Subject(
+            got.classifier,
+            one.models,
+            dict(one.detectors),
+            answers,
+            store,
+            plan.machine.batch_size,
+            reporter,
+            members,
+            one.recipe.combine,
+        )
+    return list(subjects.values())

@@ -1,0 +1,181 @@
+"""Outputs on disk by content address, in shards: what was computed once is never computed again.
+
+An address is a hash of everything that decides what lies under it, so that nothing can be read for something else;
+what is read is verified. One file a shard, whole or not at all: a killed run loses what it had not finished.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from oodbench.errors import OodbenchError
+from oodbench.files import atomic_write, cache_folder
+from oodbench.progress import Reporter
+
+FORMAT = 1
+
+SHARD = 1024
+"""Images whose outputs lie in one file."""
+
+DEFAULT_LIMIT = 20e9
+"""Bytes that a store may take; the environment variable OODBENCH_STORE_GB says otherwise."""
+
+
+def address(*parts: object) -> str:
+    """The hash of values that JSON can hold, and of the store's format."""
+    return hashlib.sha256(json.dumps([FORMAT, *parts]).encode()).hexdigest()
+
+
+UNFINISHED = 24 * 3600
+"""Seconds after which a file that is still not finished is of a process that was killed."""
+
+
+_UNREADABLE = (OSError, RuntimeError, SafetensorError)
+
+
+class Entry(NamedTuple):
+    """A file of the store: where it is, its size in bytes, when it was last used, and what it is of, in words."""
+
+    path: Path
+    size: int
+    used: float
+    facts: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Store:
+    """Named tensors under addresses, in a folder; see `NO_STORE` for one that keeps nothing.
+
+    Attributes:
+        folder: None keeps nothing.
+        limit: bytes that it may take once it is trimmed.
+        reporter: is told of what was damaged.
+    """
+
+    folder: Path | None
+    limit: float = DEFAULT_LIMIT
+    reporter: Reporter = field(default_factory=Reporter)
+
+    @classmethod
+    def default(cls, reporter: Reporter | None = None) -> Store:
+        """The store in oodbench's cache.
+
+        Raises:
+            OodbenchError: OODBENCH_STORE_GB is not a number of at least 0.
+        """
+        text = os.environ.get("OODBENCH_STORE_GB")
+        try:
+            limit = DEFAULT_LIMIT if text is None else 1e9 * float(text)
+        except ValueError:
+            limit = -1.0
+        if not limit >= 0:
+            raise OodbenchError(f"OODBENCH_STORE_GB must be a number of gigabytes from 0 up, not '{text}'")
+        return cls(cache_folder() / "store", limit, reporter or Reporter())
+
+    @property
+    def keeps(self) -> bool:
+        """Whether it keeps anything."""
+        return self.folder is not None
+
+    def read(self, where: str) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+        """The tensors and facts under an address; None where there are none, or they are damaged, which is said."""
+        path = self._path(where)
+        if path is None:
+            return None
+        try:
+            with safe_open(path, framework="pt") as file:
+                # Cloned: what is computed of tensors that lie in a mapped file, by no alignment, can differ in a bit.
+                tensors = {name: file.get_tensor(name).clone() for name in sorted(file.keys())}
+                facts = dict(file.metadata() or {})
+            sound = facts.get("address") == where and facts.pop("checksum", None) == _checksum(tensors, facts)
+        except FileNotFoundError:
+            return None
+        except _UNREADABLE:
+            sound = False
+        if not sound:
+            self.reporter.say(f"{path} of the store is damaged: it is made anew")
+            return None
+        with suppress(OSError):  # somebody else may have cleared it meanwhile
+            os.utime(path)
+        return tensors, facts
+
+    def write(self, where: str, tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> None:
+        """Keep tensors under an address, with what they are of, in words."""
+        path = self._path(where)
+        if path is None:
+            return
+        kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        try:
+            with atomic_write(path) as temporary:
+                told = {**facts, "address": where}
+                save_file(kept, temporary, {**told, "checksum": _checksum(kept, told)})
+        except OSError as error:
+            raise OodbenchError(
+                f"the store cannot write into {path.parent} ({error.strerror}); make room, move it with the "
+                f"environment variable OODBENCH_CACHE, or keep nothing with --no-store"
+            ) from error
+
+    def entries(self) -> Iterator[Entry]:
+        """All files, the longest unused first."""
+        for path, status in self._files():
+            try:
+                with safe_open(path, framework="pt") as file:
+                    facts = dict(file.metadata() or {})
+            except _UNREADABLE:
+                if not path.exists():  # somebody else cleared it meanwhile
+                    continue
+                facts = {}
+            yield Entry(path, status.st_size, status.st_mtime, facts)
+
+    def trim(self) -> int:
+        """Remove what was longest unused until the rest is within the limit; the bytes that went."""
+        for path, status in self._files(unfinished=True):
+            if time.time() - status.st_mtime > UNFINISHED:
+                path.unlink(missing_ok=True)
+        files = self._files()
+        over = sum(status.st_size for _, status in files) - self.limit
+        gone = 0
+        for path, status in files:
+            if gone >= over:
+                break
+            path.unlink(missing_ok=True)
+            gone += status.st_size
+        return gone
+
+    def _files(self, unfinished: bool = False) -> list[tuple[Path, os.stat_result]]:
+        """Those that are finished, or those that are being written, the longest unused first."""
+        found = []
+        for path in self.folder.glob("*/*.safetensors") if self.folder else ():
+            # `atomic_write` writes under a name that starts with a point.
+            if path.name.startswith(".") == unfinished:
+                with suppress(FileNotFoundError):
+                    found.append((path, path.stat()))
+        return sorted(found, key=lambda one: one[1].st_mtime)
+
+    def _path(self, where: str) -> Path | None:
+        return self.folder / where[:2] / f"{where}.safetensors" if self.folder else None
+
+
+NO_STORE = Store(None)
+
+
+def _checksum(tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> str:
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

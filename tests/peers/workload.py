@@ -1,0 +1,39 @@
+"""The workload that pytorch-ood 0.4.0 was measured on: a ResNet-20 and images by the recipe of its file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from oodbench.classifier import Classifier
+from oodbench.models.load import load_classifier
+
+SHARED = Path(__file__).parents[2].parent / "shared"
+PEERS, DATA = SHARED / "peers", SHARED / "data"
+FILES = {"id": "cifar10_test.npz", "fit": "cifar10_train.npz", "textures": "textures_32.npz"}
+
+
+def classifier() -> Classifier:
+    weights = DATA / "weights" / "resnet20-12fca82f.th"
+    return load_classifier(
+        f"resnet20={weights}", num_classes=10, image_shape=(3, 32, 32), mean="imagenet", std="imagenet"
+    )
+
+
+def images(name: str) -> Tensor:
+    """The workload's images, uint8 N×3×32×32."""
+    if name == "gaussian":
+        drawn = np.random.default_rng(3).normal(0.5, 1, (1000, 32, 32, 3))
+        stored = np.rint(255 * np.clip(drawn, 0, 1)).astype(np.uint8)
+    else:
+        with np.load(PEERS / "workload.npz") as workload, np.load(DATA / FILES[name]) as data:
+            stored = data["images"][workload[f"idx_{name}"]]
+    return torch.from_numpy(np.ascontiguousarray(stored.transpose(0, 3, 1, 2)))
+
+
+def fit_labels() -> Tensor:
+    with np.load(PEERS / "workload.npz") as workload:
+        return torch.from_numpy(workload["fit_labels"])
