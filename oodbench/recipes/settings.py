@@ -33,14 +33,14 @@ class GarbageSettings:
     inversion: LatentSettings = field(default_factory=LatentSettings)
     by: By = declared("latents", "Maker of inversions: latents moved directly, or a conditional generator of them.")  # noqa: RUF009
     output: Output = declared("learned", "Garbage logit: learned, or a constant that is calibrated.")  # noqa: RUF009
-    every: int = declared(60, "Training steps from one inversion to the next.", 1, 1_000_000)
+    every: int = declared(30, "Training steps from one inversion to the next.", 1, 1_000_000)
     share: float = declared(0.25, "Garbage images of a batch, as a share of its ID images.", 0.001, 100)
     noise: float = declared(0.2, "Share of these that are Gaussian noise.", 0, 1)
     most: int = declared(20_000, "Inversions that are kept at most, thinned out at random.", 1, 100_000_000)
     weight: float = declared(0.4, "Weight of the mean loss of garbage images; that of ID images has 1.", 0, 1000)
     allowed: float = declared(0.003, "Share of ID images that garbage may take, by which it is calibrated.", 0, 0.999)
     confidence: float = declared(0.95, "Confidence that no larger share of ID images is taken.", 0.5, 0.999999)
-    tolerance: float = declared(0.01, "Accuracy that fine-tuning may cost without a warning.", 0, 1)
+    tolerance: float = declared(0.0, "Accuracy of the classes, on held-out images, that fine-tuning may cost.", 0, 1)
 
     def __post_init__(self) -> None:
         check_declared(self, "garbage training")
@@ -101,7 +101,7 @@ def default_garbage_settings(id_name: str, architecture: str) -> GarbageSettings
             weight=0.6,
             allowed=NATURAL_ALLOWED,
         )
-    epochs = {"mnist": 3, "fashion-mnist": 5}.get(id_name, training.epochs)
+    epochs = {"mnist": 5, "fashion-mnist": 6}.get(id_name, training.epochs)
     return GarbageSettings(replace(training, epochs=epochs, learning_rate=rate))
 
 
@@ -110,7 +110,7 @@ def finetuning_settings(id_name: str, architecture: str) -> GarbageSettings:
     training = replace(default_settings(id_name, architecture), epochs=2, batch_size=96)
     return GarbageSettings(
         replace(training, learning_rate=training.learning_rate / 5),
-        LatentSettings(images=128),
+        LatentSettings(steps=20, step_size=0.3, images=128),
         output="constant",
         every=20,
         share=2 / 3,
