@@ -40,7 +40,7 @@ class GarbageSettings:
     weight: float = declared(0.4, "Weight of the mean loss of garbage images; that of ID images has 1.", 0, 1000)
     allowed: float = declared(0.003, "Share of ID images that garbage may take, by which it is calibrated.", 0, 0.999)
     confidence: float = declared(0.95, "Confidence that no larger share of ID images is taken.", 0.5, 0.999999)
-    tolerance: float = declared(0.0, "Accuracy of the classes, on held-out images, that fine-tuning may cost.", 0, 1)
+    tolerance: float = declared(0.01, "Accuracy of the classes, on held-out images, that fine-tuning may cost.", 0, 1)
 
     def __post_init__(self) -> None:
         check_declared(self, "garbage training")
@@ -117,4 +117,5 @@ def finetuning_settings(id_name: str, architecture: str) -> GarbageSettings:
         noise=1 / 7,
         weight=0.6,
         allowed=NATURAL_ALLOWED if training.augment else GarbageSettings.allowed,
+        tolerance=0.0,
     )
