@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from oodbench.data.matching import ImageShape
 from oodbench.data.noise import noise_set
 from oodbench.inversion.conditioning import seeded
 from oodbench.models.checkpoint import save_checkpoint
-from oodbench.pixels import in_memory
+from oodbench.pixels import Pixels, in_memory
 from oodbench.progress import Reporter
 from oodbench.recipes.calibration import Calibration, calibrate
 from oodbench.recipes.extend import blend, extended, hold_constant
@@ -157,23 +158,7 @@ def train_garbage(
             progress=say,
             mix=garbage.mix,
         )
-        accuracy_before, blended = None, 1.0
-        if start_from:
-            accuracy_before = accuracy(start_from, held.images, held.labels)
-            blended = blend(classifier, before, held, accuracy_before - settings.tolerance)
-        calibration = calibrate(classifier, held, settings.allowed, settings.confidence)
-        report = GarbageReport(
-            accuracy(classifier, held.images, held.labels),
-            accuracy(classifier, held.images, held.labels, num_classes),
-            accuracy_before,
-            blended,
-            calibration,
-            garbage_shares(classifier, selection_families(image_shape, seed)),
-            garbage.made,
-            garbage.fooled / max(garbage.made, 1),
-            sum(epoch.seconds for epoch in epochs),
-            garbage.seconds,
-        )
+        report = _finished(garbage, held, start_from, before, sum(epoch.seconds for epoch in epochs))
         final = accuracy(classifier, tested.images, tested.labels)
         reporter.say(f"{report}; {100 * final:.2f} % on the ID test images, which decide nothing")
         record = {
@@ -190,6 +175,30 @@ def train_garbage(
         save_checkpoint(classifier, architecture, checkpoint, record)
     resume.unlink(missing_ok=True)
     return report
+
+
+def _finished(
+    garbage: Garbage, held: Pixels, start_from: Classifier | None, before: Mapping[str, Tensor], seconds: float
+) -> GarbageReport:
+    """Blend the trained network with what it was before, if it was trained then, calibrate it, and say how it does."""
+    (classifier,), settings = garbage.classifier, garbage.settings
+    accuracy_before, blended = None, 1.0
+    if start_from:
+        accuracy_before = accuracy(start_from, held.images, held.labels)
+        blended = blend(classifier, before, held, accuracy_before - settings.tolerance)
+    calibration = calibrate(classifier, held, settings.allowed, settings.confidence)
+    return GarbageReport(
+        accuracy(classifier, held.images, held.labels),
+        accuracy(classifier, held.images, held.labels, classifier.num_classes - 1),
+        accuracy_before,
+        blended,
+        calibration,
+        garbage_shares(classifier, selection_families(classifier.image_shape, settings.training.seed)),
+        garbage.made,
+        garbage.fooled / max(garbage.made, 1),
+        seconds,
+        garbage.seconds,
+    )
 
 
 class Garbage(nn.Module):

@@ -117,5 +117,5 @@ def finetuning_settings(id_name: str, architecture: str) -> GarbageSettings:
         noise=1 / 7,
         weight=0.6,
         allowed=NATURAL_ALLOWED if training.augment else GarbageSettings.allowed,
-        tolerance=0.0,
+        tolerance=0.002,
     )
