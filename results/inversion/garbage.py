@@ -24,11 +24,13 @@ def garbage_table() -> pd.DataFrame:
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Per run and OOD set the garbage shares and AUROCs, in percent, from the lowest seed's to the highest's."""
+    """Per run and OOD set shares and metrics in percent; of several seeds, from the lowest to the highest."""
     by_set = table[table["reading"] == DEFAULT].groupby(["run", "ood"], sort=False)
 
     def spread(column: str) -> pd.Series:
-        return by_set[column].agg(lambda values: f"{100 * values.min():.2f}–{100 * values.max():.2f}")
+        return by_set[column].agg(
+            lambda values: "–".join(f"{100 * v:.2f}" for v in sorted({values.min(), values.max()}))
+        )
 
     shown = {"garbage share": spread("garbage_share"), "AUROC": spread("auroc")}
     recall = {"FPR at 95 % ID recall": spread("fpr_at_95_id_recall")}

@@ -1,6 +1,6 @@
 """What inversion and what the compositions do: `python results/inversion/garbage_ablation.py DATA OUT [SEEDS]`.
 
-Trains each variant on 12,000 drawn Fashion-MNIST images for five epochs, otherwise by the default settings, and scores
+Trains each variant on 12,000 drawn Fashion-MNIST images for three epochs, otherwise by the default settings, and scores
 it on 3,000 images a set. Writes OUT/garbage_ablation.csv; what is there already is not done again.
 """
 
@@ -21,7 +21,7 @@ from oodbench.progress import Reporter
 from oodbench.recipes.garbage import train_garbage
 from oodbench.recipes.settings import default_garbage_settings
 
-IMAGES, EPOCHS, SCORED = 12_000, 5, 3000
+IMAGES, EPOCHS, SCORED = 12_000, 3, 3000
 ID, MODEL = "fashion-mnist", "cnn28"
 OOD = ("mnist", "cifar10", "notmnist", "omniglot")
 VARIANTS = {
