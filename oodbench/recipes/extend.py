@@ -1,6 +1,8 @@
-"""A garbage output beside the classes of a network, added or held constant."""
+"""A garbage output for a network that is trained already: added, held constant, and at no cost of its accuracy."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +13,10 @@ from oodbench.models.catalogue import build
 from oodbench.pixels import Pixels
 from oodbench.recipes.calibration import garbage_bias
 from oodbench.recipes.holdout import batches
+from oodbench.training import accuracy
+
+STEPS = 10
+"""Of the shares that `blend` tries."""
 
 START = 0.05
 """The garbage logit of a network that had none starts where so many ID images have a smaller largest class logit."""
@@ -68,6 +74,29 @@ def hold_constant(classifier: Classifier) -> None:
         head.weight[-1] = 0
     for parameter in (head.weight, bias):
         parameter.register_hook(_without_last)
+
+
+def blend(classifier: Classifier, before: Mapping[str, Tensor], known: Pixels, least: float) -> float:
+    """Average the weights with those before, as far as an accuracy of the classes needs it; the tuned ones' share.
+
+    Wortsman et al. 2022, Robust fine-tuning of zero-shot models (arXiv 2109.01903). The shares 1, 0.9, … 0 are tried.
+
+    Args:
+        before: the state of the module before it was tuned.
+        known: ID images, not trained on.
+        least: the accuracy of the largest class logit on these that is to be kept.
+    """
+    tuned = {name: value.clone() for name, value in classifier.module.state_dict().items()}
+    for tenths in range(STEPS, -1, -1):
+        share = tenths / STEPS
+        state = {
+            name: torch.lerp(before[name], value, share) if value.is_floating_point() else value
+            for name, value in tuned.items()
+        }
+        classifier.module.load_state_dict(state)
+        if accuracy(classifier, known.images, known.labels, classifier.num_classes - 1) >= least:
+            break
+    return share
 
 
 def _without_last(gradient: Tensor) -> Tensor:

@@ -7,25 +7,49 @@ from pathlib import Path
 import pandas as pd
 
 FOLDER = Path(__file__).parent
-COLUMNS = ["id", "ood", "id_accuracy", "garbage_share", "auroc", "fpr_at_95_id_recall", "n_ood", "seed"]
+RUNS = ("mnist", "fashion-mnist", "cifar10-resnet20")
+COLUMNS = [
+    "run", "reading", "ood", "id_accuracy", "garbage_share", "auroc", "fpr_at_95_id_recall", "n_ood", "seed",
+]  # fmt: skip
+DEFAULT = "margin_logit"
 
 
 def garbage_table() -> pd.DataFrame:
-    """One row per ID set, OOD set and seed of the detector `inversion`; shares and accuracies as fractions."""
-    tables = [pd.read_csv(path) for path in sorted(FOLDER.glob("*/leaderboard.csv"))]
-    rows = pd.concat(tables, ignore_index=True)
+    """One row per run, reading, OOD set and seed of the detector `inversion`; shares and accuracies as fractions."""
+    rows = pd.concat([pd.read_csv(FOLDER / run / "leaderboard.csv").assign(run=run) for run in RUNS], ignore_index=True)
+    rows = rows[rows["detector"].str.startswith("inversion")]
     seeds = rows["detector"].str.extract(r"seed=(\d+)", expand=False).fillna("0").astype(int)
-    return rows.assign(seed=seeds)[COLUMNS].round(6)
+    readings = rows["detector"].str.extract(r"reading=(\w+)", expand=False).fillna(DEFAULT)
+    return rows.assign(seed=seeds, reading=readings)[COLUMNS].round(6).reset_index(drop=True)
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """Per ID and OOD set the garbage shares and AUROCs, in percent, from the lowest seed's to the highest's."""
-    by_set = table.groupby(["id", "ood"], sort=False)
-    shown = {
-        name: by_set[column].agg(lambda values: f"{100 * values.min():.1f}–{100 * values.max():.1f}")
-        for name, column in (("garbage share", "garbage_share"), ("AUROC", "auroc"))
-    }
-    return pd.DataFrame({"n": by_set["n_ood"].first(), "seeds": by_set.size(), **shown}).reset_index()
+    """Per run and OOD set shares and metrics in percent; of several seeds, from the lowest to the highest."""
+    by_set = table[table["reading"] == DEFAULT].groupby(["run", "ood"], sort=False)
+
+    def spread(column: str) -> pd.Series:
+        return by_set[column].agg(
+            lambda values: "–".join(f"{100 * v:.2f}" for v in sorted({values.min(), values.max()}))
+        )
+
+    shown = {"garbage share": spread("garbage_share"), "AUROC": spread("auroc")}
+    recall = {"FPR at 95 % ID recall": spread("fpr_at_95_id_recall")}
+    return pd.DataFrame({"n": by_set["n_ood"].first(), "seeds": by_set.size(), **shown, **recall}).reset_index()
+
+
+def readings(table: pd.DataFrame) -> pd.DataFrame:
+    """Mean AUROC over the OOD sets, in percent, of each reading of seed 0."""
+    means = table[table["seed"] == 0].pivot_table(index="reading", columns="run", values="auroc", sort=False)
+    return (100 * means).round(2).reset_index()
+
+
+def tuned(folder: Path = FOLDER / RUNS[2]) -> pd.DataFrame:
+    """AUROC by detector and OOD set, in percent, of the fine-tuned network beside the network before."""
+    rows = pd.read_csv(folder / "leaderboard.csv")
+    table = rows.pivot_table(index="detector", columns="ood", values="auroc", sort=False)
+    natural = [name for name in table.columns if name not in ("gaussian", "uniform", "rademacher", "blobs")]
+    table = table[natural].assign(mean=table[natural].mean(axis=1))
+    return (100 * table).round(2).reset_index()
 
 
 if __name__ == "__main__":

@@ -98,9 +98,9 @@ def test_fine_tune_a_trained_classifier(oodbench: Command, tmp_path: Path) -> No
     plain, own = tmp_path / "plain.safetensors", tmp_path / "own.safetensors"
     assert oodbench("train", "--id", "digits", "--epochs", "3", "--out", plain).code == 0
     tune = ("train", "--id", "digits", "--recipe", "garbage", "--from", plain, "--out", own)
-    ended = oodbench(*tune, "--epochs", "1", "--set", "images=8")
+    ended = oodbench(*tune, "--epochs", "1", "--set", "images=8", "--calibrate-on", "digits")
     assert ended.code == 0, ended.err
-    assert "before: " in ended.err
+    assert "before: " in ended.err and load_checkpoint(own).record["held_out"]["images"] == 1197
     report = load_checkpoint(own).record["report"]
     assert report["accuracy_before"] > 0.8 and report["class_accuracy"] > report["accuracy_before"] - 0.1
     ended = oodbench(*tune, "--model", "cnn28")
