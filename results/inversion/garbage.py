@@ -52,5 +52,14 @@ def tuned(folder: Path = FOLDER / RUNS[2]) -> pd.DataFrame:
     return (100 * table).round(2).reset_index()
 
 
+def ablation(column: str, path: Path = FOLDER / "garbage_ablation.csv") -> pd.DataFrame:
+    """By variant and OOD set a column of garbage_ablation.csv in percent, the mean over so many seeds."""
+    rows = pd.read_csv(path)
+    table = rows.pivot_table(index="variant", columns="ood", values=column, sort=False)
+    seeds = rows.groupby("variant", sort=False)["seed"].nunique()
+    families = rows.groupby("variant", sort=False)["selection_share"].mean()
+    return (100 * table.assign(families=families)).round(1).assign(seeds=seeds).reset_index()
+
+
 if __name__ == "__main__":
     garbage_table().to_csv(FOLDER / "garbage.csv", index=False)

@@ -43,5 +43,10 @@ def test_the_garbage_tables_are_those_of_the_cards() -> None:
     table = pd.read_csv(FOLDER / "garbage.csv")
     pd.testing.assert_frame_equal(table, garbage.garbage_table())
     text = (FOLDER / "README.md").read_text(encoding="utf-8")
-    for shown in (garbage.summary(table), garbage.readings(table), garbage.tuned()):
+    for shown in (
+        garbage.summary(table),
+        garbage.readings(table),
+        garbage.tuned(),
+        *map(garbage.ablation, ("garbage_share", "auroc")),
+    ):
         assert shown.to_markdown(index=False, disable_numparse=True) in text
