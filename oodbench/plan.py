@@ -259,18 +259,21 @@ def _own(part: Detector, bases: Sequence[Wanted], reference: str | None) -> list
             f"{label(part)} says how its classifier is trained, but {reference} is trained already; "
             f"leave out the checkpoint, or the detector's training parameters"
         )
-    # Bases for which it is the same have one between them, so that images pass it once.
-    alike: dict[tuple[str, ImageShape], list[str]] = {}
+    # Bases for which it is the same have one between them, so that images pass it once. A recipe that fine-tunes starts
+    # from the classifier itself, where it is there and of an architecture that is known here.
+    alike: dict[tuple[str, ImageShape, Classifier | None], list[str]] = {}
+    tunes = find_recipe(part.reads).finetuning is not None and not reference
     for base in bases:
-        alike.setdefault(("" if reference else base.architecture, base.image_shape), []).append(base.name)
+        start = base.given if tunes and base.given and base.given.name == base.architecture else None
+        alike.setdefault(("" if reference else base.architecture, base.image_shape, start), []).append(base.name)
     training = [one for one in parameters(type(part)) if one.training]
     given = {one.name: getattr(part, one.name) for one in training if getattr(part, one.name) != one.default}
     return [
         (
             tuple(models),
-            Wanted(f"{models[0]}+{label(part)}", architecture, shape, None, reference, part.reads, given),
+            Wanted(f"{models[0]}+{label(part)}", architecture, shape, None, reference, part.reads, given, start=start),
         )
-        for (architecture, shape), models in alike.items()
+        for (architecture, shape, start), models in alike.items()
     ]
 
 

@@ -174,3 +174,32 @@ def test_the_middle_knows_no_detector(name: str) -> None:
     assert "garbage" not in text.lower()
     found = {line: word for line, words in words_of(text).items() for word in words & catalogue().keys()}
     assert not found, found
+
+
+def test_a_known_classifier_is_fine_tuned_and_left_as_it_was() -> None:
+    """Detectors that have it tuned get another one that starts from it; a network of another project is no start."""
+    from oodbench import Benchmark
+    from oodbench.models.load import load_classifier
+
+    given = load_classifier(str(CHECKPOINT), num_classes=10, image_shape=(1, 8, 8))
+    work = Benchmark(ood=("uniform",), detectors=("smood", "inversion"))
+    for name, starts in (("cnn8", True), ("mine", False)):
+        plan = make_plan(work, Machine(device="cpu"), [given.called(name)])
+        own = plan.assignments[1].wanted
+        assert (own.start is not None, own.architecture, own.is_trained) == (starts, "cnn8", True)
+        assert not starts or own.start.content_hash() == given.content_hash()
+
+
+@pytest.mark.slow
+def test_fine_tuning_in_a_run_keeps_the_classes() -> None:
+    from oodbench import Benchmark
+
+    work = Benchmark(ood=("uniform",), models=(str(CHECKPOINT),), detectors=("smood", "inversion"))
+    result = run(work, machine=Machine(device="cpu"))
+    before, own = result.card.classifiers
+    report = own["training"]["report"]
+    assert report["accuracy_before"] is not None
+    assert report["class_accuracy"] >= report["accuracy_before"] - own["training"]["settings"]["tolerance"]
+    assert before["content_hash"] != own["content_hash"]
+    rows = result.table.set_index("detector").auroc
+    assert rows["inversion"] > rows["smood"]

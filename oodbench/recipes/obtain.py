@@ -39,6 +39,7 @@ class Wanted:
         recipe: how it is made.
         parameters: what a detector says of its training, where that is not the default.
         members: names of those that it is derived from.
+        start: what its training starts from, of recipes that fine-tune.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Wanted:
     recipe: str = PLAIN
     parameters: Mapping[str, Any] = field(default_factory=dict)
     members: tuple[str, ...] = ()
+    start: Classifier | None = None
 
     @property
     def is_trained(self) -> bool:
@@ -97,14 +99,15 @@ def obtain(
 def _trained(wanted: Wanted, recipe: Recipe, id_set: InDistribution, device: torch.device, reporter: Reporter) -> Path:
     """The checkpoint of a training on the whole training split of the ID set, done now or earlier."""
     assert recipe.settings is not None and recipe.train is not None
-    settings = changed(recipe.settings(id_set.name, wanted.architecture), wanted.parameters)
+    by_default = recipe.finetuning if wanted.start and recipe.finetuning else recipe.settings
+    settings = changed(by_default(id_set.name, wanted.architecture), wanted.parameters)
     checkpoint = _cached(wanted, settings, id_set)
     by = "" if wanted.recipe == PLAIN else f" by the recipe {wanted.recipe}"
-    what = f"{wanted.architecture}{by} on {id_set.name}"
+    what = f"{wanted.start.name if wanted.start else wanted.architecture}{by} on {id_set.name}"
     if checkpoint.is_file():
         reporter.say(f"classifier: {what}, trained earlier ({checkpoint})")
         return checkpoint
-    reporter.say(f"classifier: training {what}; kept in {checkpoint}")
+    reporter.say(f"classifier: {'fine-tuning' if wanted.start else 'training'} {what}; kept in {checkpoint}")
     recipe.train(
         wanted.architecture,
         id_set.fit,
@@ -115,6 +118,7 @@ def _trained(wanted: Wanted, recipe: Recipe, id_set: InDistribution, device: tor
         checkpoint=checkpoint,
         device=device,
         reporter=reporter,
+        **({"start_from": _on(wanted.start, device)} if wanted.start else {}),
     )
     return checkpoint
 
@@ -128,6 +132,7 @@ def _cached(wanted: Wanted, settings: Any, id_set: InDistribution) -> Path:
         asdict(settings),
         fit.content_hash,
         fit.labels_hash,
+        *([wanted.start.content_hash()] if wanted.start else []),
     ]
     key = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:12]
     names = [id_set.name, wanted.architecture, *([] if wanted.recipe == PLAIN else [wanted.recipe]), key]
