@@ -17,8 +17,8 @@ from torch import Tensor
 from oodbench.capture import Capture, PassCount, Passed, channels_first, layer_of_maps, pooled, shown
 from oodbench.classifier import Classifier
 from oodbench.errors import OodbenchError
-from oodbench.outputs import PENULTIMATE, Change, Head, Needs, Outputs
-from oodbench.perturbation import Norm, step
+from oodbench.outputs import PENULTIMATE, Change, Head, Needs, Outputs, Perturbation
+from oodbench.perturbation import step
 
 
 class Live(Outputs):
@@ -127,28 +127,15 @@ class Live(Outputs):
         """∇_x CE(z(x)/T, argmax z(x)), N×C×H×W, as precise as x, which is in [0, 1], before normalisation."""
         return self.gradient(_CrossEntropy(temperature))
 
-    def perturbed(
-        self,
-        temperature: float,
-        epsilon: float,
-        norm: Norm = "linf",
-        *,
-        fraction: float = 0.1,
-        sign_of_zero: int = 0,
-        clip: bool = False,
-    ) -> Outputs:
-        """The outputs at x − ε·step(∇_x CE(z(x)/T, argmax z(x))), see `Outputs.perturbed`."""
-        if epsilon == 0:
-            return self
-
+    def _perturbed(self, how: Perturbation) -> Outputs:
         def compute() -> Outputs:
-            direction = step(self.input_gradient(temperature), norm, fraction, sign_of_zero)
-            moved = self._pixels.detach() - epsilon * direction
-            passed = self._further(moved.clamp(0, 1) if clip else moved)
+            direction = step(self.input_gradient(how.temperature), how.norm, how.fraction, how.sign_of_zero)
+            moved = self._pixels.detach() - how.epsilon * direction
+            passed = self._further(moved.clamp(0, 1) if how.clip else moved)
             self._capture.count.perturbed += len(moved)
             return Outputs(passed.tensors, self._head)
 
-        return self._once(("perturbed", temperature, epsilon, norm, fraction, sign_of_zero, clip), compute)
+        return self._once(("perturbed", how), compute)
 
     def forward(self, images: Tensor | None = None, *, dropout: int | None = None) -> Outputs:
         """The outputs of one more pass, see `Outputs.forward`."""

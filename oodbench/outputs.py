@@ -77,6 +77,17 @@ class Head(NamedTuple):
         return features.double() @ self.weight.T + self.bias
 
 
+class Perturbation(NamedTuple):
+    """How images are moved, see `Outputs.perturbed`."""
+
+    temperature: float
+    epsilon: float
+    norm: Norm
+    fraction: float
+    sign_of_zero: int
+    clip: bool
+
+
 class Outputs:
     """The captured quantities of N images, in their order: a dictionary of tensors, and the head.
 
@@ -214,6 +225,9 @@ class Outputs:
         """
         if epsilon == 0:
             return self
+        return self._perturbed(Perturbation(temperature, epsilon, norm, fraction, sign_of_zero, clip))
+
+    def _perturbed(self, how: Perturbation) -> Outputs:
         raise _stored("perturbed outputs")
 
     def forward(self, images: Tensor | None = None, *, dropout: int | None = None) -> Outputs:
