@@ -73,7 +73,7 @@ def test_every_set_named_for_id_and_ood_exists() -> None:
     for name in re.findall(r"`([a-z0-9-]+)`", row.split("|")[2]):
         assert DATASETS[name].num_classes is not None
     row = next(line for line in README.splitlines() if line.startswith("| `--ood`"))
-    assert set(re.findall(r"`([a-z0-9-]+)`", row.split("|")[2])) == set(GROUPS)
+    assert set(re.findall(r"`([a-z0-9-]+)`", row.split("|")[2])) == {*GROUPS, "inverted"}
 
 
 def test_the_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,19 @@ from oodbench.detectors.catalogue import catalogue
 from oodbench.detectors.spec import build
 from oodbench.testing import CHECKS, Check, check_detector, run_check
 
+MORE = [
+    "react(base=knn)",
+    "react(base=oodl)",
+    "react(base=rankfeat)",
+    "react(base=mcd)",
+    "knn(k=1)",
+    "gram(orders=1)",
+    "rankfeat(layer=stem)",
+    "rankfeat(iterations=20)",
+    "rankfeat(base=gradnorm)",
+]
+"""Further ones, for the slow tests."""
+
 SETTINGS = [
     "odin(norm=l2)",
     "odin(norm=l1)",
@@ -16,17 +29,8 @@ SETTINGS = [
     "oodl(svm=nystroem)",
     "oodl(layer=block)",
     "react(base=odin)",
-    "react(base=knn)",
-    "react(base=oodl)",
-    "react(base=rankfeat)",
-    "react(base=mcd)",
-    "knn(k=1)",
     "mahalanobis(shrinkage=0)",
     "vim(dimensions=8)",
-    "gram(orders=1)",
-    "rankfeat(layer=stem)",
-    "rankfeat(iterations=20)",
-    "rankfeat(base=gradnorm)",
     "ensemble(measure=mutual_information)",
     "tests.detectors.sound:Nearest",
     "tests.detectors.sound:Columns",
@@ -39,7 +43,9 @@ SETTINGS = [
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-@pytest.mark.parametrize("spec", [*catalogue(), *SETTINGS])
+@pytest.mark.parametrize(
+    "spec", [*catalogue(), *SETTINGS, *(pytest.param(one, marks=pytest.mark.slow) for one in MORE)]
+)
 def test_contract(spec: str, check: Check) -> None:
     run_check(check, build(spec))
 
