@@ -29,8 +29,6 @@ from oodbench.outputs import FitData, Needs
 Images = np.ndarray | Tensor | ImageSet
 """Arrays N×H×W or N×H×W×C, or tensors N×C×H×W, uint8 or float in [0, 1], C being 1 or 3; or an ImageSet."""
 
-DEFAULT_RECALL = 0.95
-
 
 @dataclass(frozen=True, eq=False)
 class Scorer:

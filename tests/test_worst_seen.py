@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from oodbench.data.imageset import ArraySource, ImageSet
 from oodbench.data.reading import shards
-from oodbench.report.worst import WORST, indices_to_keep
+from oodbench.report.worst import WORST
 from oodbench.worst_seen import WorstSeen
+from tests.report.kept import indices_to_keep
 
 SHAPE = (1, 8, 8)
 

@@ -27,13 +27,6 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
 }
 """The ablation of the losses (Suhail et al., arXiv 2411.17777): what each variant changes in the settings."""
 
-CONDITIONING_VARIANTS: Mapping[str, Mapping[str, Any]] = {
-    "vector_only": {"conditioning": "vector"},
-    "matrix_only": {"conditioning": "matrix"},
-    "one_hot": {"conditioning": "one-hot"},
-}
-"""Further variants, against the vector-matrix conditioning of "all"."""
-
 DOCUMENT_SETTINGS: Mapping[str, Sequence[float]] = {
     "batch_size": (1024, 2048),
     "label_smoothing": (0.01,),

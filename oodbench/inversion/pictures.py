@@ -26,8 +26,6 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 STYLES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 """Line styles that go with the colours, so that a figure survives a grey printer."""
 
-MARKERS = "osD^vPX"
-
 RESOLUTION = 150
 
 

@@ -1,5 +1,5 @@
-"""Recipes: how detectors that read a classifier of their own have it trained.
+"""Recipes: how the classifiers of a run are made.
 
-`garbage` trains one for `inversion`, `confidence` one for the detector of that name; `obtain` has
-`obtain_own_classifier`, which a run asks for such a classifier.
+`catalogue` names them and what is known of each; `obtain` gives a run its classifiers, `by_hand` does what
+`oodbench train` asks for.
 """

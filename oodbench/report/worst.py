@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -42,16 +41,6 @@ def worst_images(id_scores: ArrayLike, ood_scores: ArrayLike, count: int = WORST
     rising = np.argsort(as_scores(id_scores, "ID"), kind="stable")[:count]
     falling = np.argsort(-as_scores(ood_scores, "OOD"), kind="stable")[:count]
     return Worst(rising, falling)
-
-
-def indices_to_keep(pairs: Iterable[tuple[ArrayLike, ArrayLike]], count: int = WORST) -> Worst:
-    """What must be kept of an ID set and an OOD set so that the worst images of all detectors can be shown.
-
-    Args:
-        pairs: (ID scores, OOD scores) of each detector on these two sets.
-    """
-    worst = [worst_images(id_scores, ood_scores, count) for id_scores, ood_scores in pairs]
-    return Worst(*(np.unique(np.concatenate(part)) for part in zip(*worst, strict=True)))
 
 
 def shrunk(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -17,12 +17,12 @@ from oodbench.report.worst import (
     LONGEST_SIDE,
     WORST,
     Pictures,
-    indices_to_keep,
     shrunk,
     worst_images,
 )
 from oodbench.run_folder import Result
 from tests.report.conftest import gaussian_scores, write_run
+from tests.report.kept import indices_to_keep
 
 scores = st.lists(st.integers(-5, 5), min_size=2, max_size=30)
 
