@@ -50,6 +50,10 @@ def run(
     scores, answers, worst = score(plan, subjects)
     rows = metrics(plan, subjects, scores, answers)
     store.trim()
+    if kept := sum(one.from_store for one in subjects):
+        reporter.say(
+            f"{kept:,} images passed no network: their outputs were kept (`oodbench store`; --no-store passes all)"
+        )
     notes = overlaps(plan)
     for note in notes:
         reporter.say(note)

@@ -72,6 +72,7 @@ class Subject:
         members, combine: where its outputs follow from others', whose networks are not asked again: those, and how.
         counts, seconds: what it cost, by role and by what was done.
         against: by model, the OOD sets that were made of that model and stand in no other's rows.
+        from_store: images whose outputs were there already.
         shown: the sets that it was shown, each with its role and what was done to its images, in words.
     """
 
@@ -88,6 +89,7 @@ class Subject:
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     shown: dict[ImageSet, tuple[str, str]] = field(default_factory=dict)
     against: dict[str, list[ImageSet]] = field(default_factory=dict)
+    from_store: int = 0
 
     @cached_property
     def content_hash(self) -> str:
@@ -164,6 +166,8 @@ class Subject:
                 if name in keys:
                     self._store.write(keys[name], rows, facts)
             made |= new
+        else:
+            self.from_store += len(shard)
         self._note(shard, role, known[1]["matching"])
         device = self.classifier.device
         return Found(Outputs({name: tensor.to(device) for name, tensor in known[0].items()}, self._head), made)

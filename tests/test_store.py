@@ -403,6 +403,7 @@ def test_a_network_whose_code_changed_is_another(
     first, again = (passed(work, classifier(NETWORK), heard) for _ in range(2))
     assert (first[1], again[1]) == (every, 0 if readable else every)
     assert any("Net" in text and "is not kept" in text for text in heard.said) != readable
+    assert any(text.startswith(f"{every:,} images passed no network") for text in heard.said) == readable
     changed, entered = passed(work, classifier(CHANGED))
     assert entered == every
     key = ("Net", "energy", "bright")
