@@ -179,6 +179,10 @@ def test_an_out_that_cannot_be_written_is_refused_at_once(oodbench: Command, tmp
     assert ended.code == 2 and "cannot write into" in ended.err
 
 
-@pytest.mark.parametrize("arguments", [["--epochs", "200"], ["--epochs", "30", "--ablate"]], ids=["one", "ablation"])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--epochs", "200"], pytest.param(["--epochs", "30", "--ablate"], marks=pytest.mark.slow)],
+    ids=["one", "ablation"],
+)
 def test_ctrl_c_exits_with_130_and_leaves_nothing(tmp_path: Path, arguments: list[str]) -> None:
     check_interrupted(["invert", *TINY, *arguments, "--out", "out"], "inversion accuracy", tmp_path)

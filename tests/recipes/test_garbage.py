@@ -86,7 +86,7 @@ def killed_after(monkeypatch: pytest.MonkeyPatch, epochs: int, checkpoint: Path,
             quick_training(checkpoint, settings)
 
 
-@pytest.mark.parametrize("by", ["latents", "generator"])
+@pytest.mark.parametrize("by", ["latents", pytest.param("generator", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("output", ["learned", "constant"])
 def test_an_interrupted_training_goes_on_to_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str, output: str
