@@ -127,9 +127,8 @@ def make_plan(benchmark: Benchmark, machine: Machine, classifiers: Sequence[Clas
     for name in filter(is_inverted, validation):
         raise OodbenchError(f"'{name}' is made of the classifier under test; name another validation set")
     inverted = tuple(filter(is_inverted, scored))
-    from_data = tuple(name for name in scored if name not in inverted)
-    expanded = replace(benchmark, ood=from_data, validation_ood=tuple(validation))
-    load_sets = partial(_load_sets, expanded, machine, id_set, {})
+    from_data = [name for name in scored if name not in inverted]
+    load_sets = partial(_load_sets, benchmark, from_data, validation, machine, id_set, {})
     # In the ID images' form, that of all classifiers trained here, before any is: what is missing is said first.
     sets = {whole.image_shape: load_sets(whole.image_shape)}
     given = own_checkpoints(benchmark.models, detectors)
@@ -144,6 +143,8 @@ def make_plan(benchmark: Benchmark, machine: Machine, classifiers: Sequence[Clas
 
 def _load_sets(
     benchmark: Benchmark,
+    scored_names: Sequence[str],
+    validation_names: Sequence[str],
     machine: Machine,
     id_set: InDistribution,
     known: dict[tuple[str, int | None], ImageSet],
@@ -152,6 +153,7 @@ def _load_sets(
     """The scored OOD sets and the validation sets, none of which is scored; what is generated, in that form.
 
     Args:
+        scored_names, validation_names: single sets, groups expanded.
         known: sets that were found before for another form; those that are the same in each are taken from there.
     """
 
@@ -161,8 +163,8 @@ def _load_sets(
             known[name, limit] = _drawn(images, limit, benchmark.seed, "OOD")
         return known[name, limit]
 
-    scored = [load(name, benchmark.limit) for name in benchmark.ood]
-    validation = [load(name, benchmark.fit_limit) for name in benchmark.validation_ood]
+    scored = [load(name, benchmark.limit) for name in scored_names]
+    validation = [load(name, benchmark.fit_limit) for name in validation_names]
     names = [images.name for images in scored]
     for name in names:
         if names.count(name) > 1:

@@ -160,8 +160,9 @@ class Subject:
         missing = [one for one in products if one.name not in made]
         if known is None or missing:
             tensors, new, facts = self._made(shard, role, needs, missing)
-            known = tensors, facts
-            self._store.write(place, tensors, facts)
+            if known is None:
+                known = tensors, facts
+                self._store.write(place, tensors, facts)
             for name, rows in new.items():
                 if name in keys:
                     self._store.write(keys[name], rows, facts)

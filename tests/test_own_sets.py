@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -13,14 +15,9 @@ from oodbench.example import make_example
 from oodbench.inversion.adversarial import CONFIDENCE, adversarial_images
 from oodbench.own_sets import inverted_set
 from oodbench.progress import Reporter
+from tests.test_store import Heard
 
-
-class Heard(Reporter):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
+CHECKPOINT = str(Path(__file__).parents[1] / "results" / "baselines" / "digits-cnn8.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +70,13 @@ def test_a_damaged_file_is_made_anew(classifier: Classifier) -> None:
         content[len(content) // 2] ^= 0xFF
         path.write_bytes(content)
     assert inverted_set("inverted", classifier, 4, 20, 5, Reporter()).content_hash == first.content_hash
+
+
+def test_it_may_be_the_only_set() -> None:
+    benchmark = Benchmark(ood=("inverted",), models=(CHECKPOINT,), detectors=("smood", "energy"), limit=20)
+    result = oodbench.run(benchmark, machine=Machine(device="cpu"))
+    assert set(result.table.ood) == {"inverted"} and set(result.table.n_ood) == {20}
+    assert "inverted" in result._repr_html_()
 
 
 def test_in_a_run_each_model_has_its_own_and_no_mean_counts_it(tmp_path: object) -> None:
