@@ -19,13 +19,14 @@ from oodbench.classifier import Classifier
 from oodbench.data.imageset import ImageSet
 from oodbench.data.matching import ImageShape
 from oodbench.data.noise import noise_set
+from oodbench.detectors.inversion import log_uncertainty
 from oodbench.inversion.conditioning import seeded
 from oodbench.models.checkpoint import save_checkpoint
 from oodbench.pixels import Pixels, in_memory
 from oodbench.progress import Reporter
 from oodbench.recipes.calibration import Calibration, calibrate
 from oodbench.recipes.extend import blend, extended, hold_constant
-from oodbench.recipes.holdout import garbage_shares, hold_out, matched
+from oodbench.recipes.holdout import batches, garbage_shares, hold_out, matched, share_of_last
 from oodbench.recipes.inversions import altered, invert_for_garbage
 from oodbench.recipes.selection import NOISE_SEED, selection_families
 from oodbench.recipes.settings import GarbageSettings
@@ -243,8 +244,11 @@ class Garbage(nn.Module):
         (classifier,) = self.classifier
         random = seeded(self.settings.training.seed, f"garbage step {step}")
         new = invert_for_garbage(classifier, self.known, self.settings, random)
+        logits = torch.cat([*batches(classifier, new)])
         self.made += len(new)
-        self.fooled += round(len(new) * (1 - garbage_shares(classifier, {"": new})[""]))
+        self.fooled += round(len(new) * (1 - share_of_last(logits)))
+        # The exclusion of arXiv 2512.00229: what the network is sure of does not join.
+        new = new[log_uncertainty(logits).exp() >= self.settings.uncertainty]
         self.inverted = torch.cat([self.inverted, new])
         self.inverted = self.inverted[torch.randperm(len(self.inverted), generator=random)[: self.settings.most]]
         self.seconds += time.monotonic() - started

@@ -33,11 +33,12 @@ def hold_out(fit: ImageSet, seed: int) -> tuple[ImageSet, ImageSet]:
 def garbage_shares(classifier: Classifier, kinds: Mapping[str, Tensor]) -> dict[str, float]:
     """By kind, the share of the images, uint8 N×C×H×W, whose largest logit is the last, that of garbage."""
 
-    def share(images: Tensor) -> float:
-        classes = torch.cat([logits.argmax(dim=1) for logits in batches(classifier, images)])
-        return float((classes == classifier.num_classes - 1).float().mean())
+    return {kind: share_of_last(torch.cat([*batches(classifier, images)])) for kind, images in kinds.items()}
 
-    return {kind: share(images) for kind, images in kinds.items()}
+
+def share_of_last(logits: Tensor) -> float:
+    """The share of images, from their logits N×(K+1), whose largest is the last."""
+    return float((logits.argmax(dim=1) == logits.shape[1] - 1).float().mean())
 
 
 def matched(images: ImageSet, image_shape: ImageShape) -> Tensor:

@@ -35,6 +35,9 @@ class GarbageSettings:
     every: int = parameter(30, "Training steps from one inversion to the next.", low=1, high=1_000_000)
     share: float = parameter(0.25, "Garbage images of a batch, as a share of its ID images.", low=0.001, high=100)
     noise: float = parameter(0.2, "Share of these that are Gaussian noise.", low=0, high=1)
+    uncertainty: float = parameter(
+        0.0, "Least uncertainty, 1 that of a guess, at which an inversion joins; 0 lets all join.", low=0, high=1
+    )
     most: int = parameter(20_000, "Inversions that are kept at most, thinned out at random.", low=1, high=100_000_000)
     weight: float = parameter(
         0.4, "Weight of the mean loss of garbage images; that of ID images has 1.", low=0, high=1000

@@ -167,6 +167,35 @@ def test_inversions_join_and_are_thinned_out(checkpoint: Path, monkeypatch: pyte
     assert pools == [16, 32, 40, 40] and report.inversions == 64 and 0 <= report.fooled <= 1
 
 
+@pytest.mark.parametrize("least", [0.0, 0.997, 1.0])
+def test_only_inversions_as_uncertain_as_asked_join(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, least: float
+) -> None:
+    joined: list[bool] = []
+    inverting = garbage.invert_for_garbage
+
+    def noting(classifier: Classifier, *given: Any) -> Tensor:
+        made = inverting(classifier, *given)
+        with torch.no_grad(), classifier.inference():
+            p = classifier(made.double().div(255).float()).double().softmax(dim=1)
+        # UE(p) of arXiv 2505.23448, by its definition.
+        joined.extend((4 / 3 * (1 - p.square().sum(dim=1)) >= least).tolist())
+        return made
+
+    pools: list[int] = []
+    original = garbage.Garbage._invert
+
+    def counting(self: Any, step: int) -> None:
+        original(self, step)
+        pools.append(len(self.inverted))
+
+    monkeypatch.setattr(garbage, "invert_for_garbage", noting)
+    monkeypatch.setattr(garbage.Garbage, "_invert", counting)
+    report = quick_training(checkpoint, changed(QUICK, {"uncertainty": least}))
+    assert len(joined) == report.inversions == 64 and pools[-1] == sum(joined)
+    assert {0.0: pools[-1] == 64, 0.997: 0 < pools[-1] < 64, 1.0: pools[-1] == 0}[least]
+
+
 def test_without_steps_and_compositions_nothing_passes_the_network_to_be_inverted(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
