@@ -1,52 +1,92 @@
-"""What inversion and what the compositions do: `python results/inversion/garbage_ablation.py DATA OUT [SEEDS]`.
+"""What inversion and what the compositions do: `garbage_ablation.py DATA OUT [SEEDS [HALVES WEIGHTS]]`.
 
-Trains each variant on 12,000 drawn Fashion-MNIST images for three epochs, otherwise by the default settings, and scores
-it on 3,000 images a set. Writes OUT/garbage_ablation.csv; what is there already is not done again.
+Trains each variant on 12,000 drawn images, otherwise by the default settings, and scores it on 3,000 images a set:
+cnn28 on Fashion-MNIST for three epochs; or, with HALVES (see halves.py) and the public ResNet-20's weights, that
+network fine-tuned on CIFAR-10. Writes OUT/garbage_ablation.csv; what is there already is not done again.
 """
 
 from __future__ import annotations
 
 import sys
 import tempfile
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from oodbench import Benchmark, run
 from oodbench.data.load import load_id
 from oodbench.inversion.pictures import save_table
+from oodbench.models.load import load_classifier
+from oodbench.parameters import changed
 from oodbench.plan import Machine
 from oodbench.progress import Reporter
 from oodbench.recipes.garbage import train_garbage
-from oodbench.recipes.settings import default_garbage_settings
+from oodbench.recipes.settings import GarbageSettings, default_garbage_settings, finetuning_settings
 
-IMAGES, EPOCHS, SCORED = 12_000, 3, 3000
-ID, MODEL = "fashion-mnist", "cnn28"
-OOD = ("mnist", "cifar10", "notmnist", "omniglot")
-VARIANTS = {
+IMAGES, SCORED = 12_000, 3000
+VARIANTS: dict[str, dict[str, Any]] = {
     "noise alone": {"start": "noise", "steps": 0},
     "inversion from noise": {"start": "noise"},
     "compositions, not inverted": {"steps": 0},
     "compositions, inverted by latents": {},
+    "compositions, inverted by latents, those with an uncertainty of 0.5": {"uncertainty": 0.5},
     "compositions, inverted by a generator": {"by": "generator"},
 }
 
 
-def ablate(data_root: Path, path: Path, seeds: int) -> None:
+@dataclass(frozen=True)
+class Setup:
+    """An ID set, the network that is trained on it, and how.
+
+    Attributes:
+        id, fit: as `--id` and `--fit`.
+        given: further arguments of `train_garbage`.
+    """
+
+    id: str
+    fit: str
+    model: str
+    settings: GarbageSettings
+    ood: tuple[str, ...]
+    given: Mapping[str, Any]
+
+
+def from_scratch() -> Setup:
+    """cnn28 on Fashion-MNIST, three epochs."""
+    settings = default_garbage_settings("fashion-mnist", "cnn28")
+    settings = replace(settings, training=replace(settings.training, epochs=3))
+    return Setup("fashion-mnist", "fashion-mnist", "cnn28", settings, ("mnist", "cifar10", "notmnist", "omniglot"), {})
+
+
+def fine_tuned(halves: Path, weights: Path, data_root: Path) -> Setup:
+    """The public ResNet-20 on CIFAR-10, calibrated on one half of the test images and tested on the other."""
+    network = load_classifier(
+        f"resnet20={weights}", num_classes=10, image_shape=(3, 32, 32), mean="imagenet", std="imagenet"
+    )
+    half = load_id(f"npz:{halves / 'cifar10-calibrate.npz'}", fit="cifar10", data_root=data_root, seed=0).test
+    ood = ("mnist", "fashion-mnist", "notmnist", "omniglot", "textures", "scenes", "tinyimagenet", "cifar100")
+    settings, given = finetuning_settings("cifar10", "resnet20"), {"start_from": network, "calibrate_on": half}
+    return Setup(f"npz:{halves / 'cifar10-half.npz'}", "cifar10", "resnet20", settings, ood, given)
+
+
+def ablate(setup: Setup, data_root: Path, path: Path, seeds: int) -> None:
     """Add a row for each variant, seed and OOD set."""
-    known = load_id(ID, data_root=data_root, seed=0)
-    table = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=["variant", "seed"])
+    known = load_id(setup.id, fit=setup.fit if setup.fit != setup.id else None, data_root=data_root, seed=0)
+    table = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=["id", "variant", "seed"])
     for seed in range(seeds):
         for variant, changes in VARIANTS.items():
-            if ((table["variant"] == variant) & (table["seed"] == seed)).any():
+            same = (table["id"] == setup.fit) & (table["variant"] == variant) & (table["seed"] == seed)
+            if same.any():
                 continue
-            settings = default_garbage_settings(ID, MODEL).replaced(**changes)
-            settings = replace(settings, training=replace(settings.training, epochs=EPOCHS, seed=seed))
+            settings = changed(setup.settings, changes)
+            settings = replace(settings, training=replace(settings.training, seed=seed))
             with tempfile.TemporaryDirectory() as folder:
                 checkpoint = Path(folder) / "own.safetensors"
                 report = train_garbage(
-                    MODEL,
+                    setup.model,
                     known.fit.drawn(IMAGES, seed),
                     known.test,
                     num_classes=known.num_classes,
@@ -54,10 +94,19 @@ def ablate(data_root: Path, path: Path, seeds: int) -> None:
                     settings=settings,
                     checkpoint=checkpoint,
                     reporter=Reporter(),
+                    **setup.given,
                 )
-                work = Benchmark(id=ID, ood=OOD, models=(str(checkpoint),), detectors=("inversion",), limit=SCORED)
-                found = run(work, machine=Machine(data_root=data_root, device="cpu")).table
+                work = Benchmark(
+                    id=setup.id,
+                    fit=None if setup.fit == setup.id else setup.fit,
+                    ood=setup.ood,
+                    models=(str(checkpoint),),
+                    detectors=("inversion",),
+                    limit=SCORED,
+                )
+                found = run(work, machine=Machine(data_root=data_root, device="cpu", store=False)).table
             rows = found[["ood", "id_accuracy", "garbage_share", "auroc"]].assign(
+                id=setup.fit,
                 variant=variant,
                 seed=seed,
                 selection_share=report.mean_share,
@@ -70,4 +119,7 @@ def ablate(data_root: Path, path: Path, seeds: int) -> None:
 
 
 if __name__ == "__main__":
-    ablate(Path(sys.argv[1]), Path(sys.argv[2]) / "garbage_ablation.csv", int(sys.argv[3]) if len(sys.argv) > 3 else 3)
+    data, out, *rest = sys.argv[1:]
+    count, *network = rest or ["3"]
+    chosen = fine_tuned(Path(network[0]), Path(network[1]), Path(data)) if network else from_scratch()
+    ablate(chosen, Path(data), Path(out) / "garbage_ablation.csv", int(count))
