@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from oodbench.classifier import Classifier
 from oodbench.errors import OodbenchError, unknown_name
+from oodbench.heads import entering, features_of
 from oodbench.outputs import PENULTIMATE, Change, Needs
 
 SMALLEST_PASS = 16
@@ -76,7 +77,8 @@ class Capture:
         if self._wants_features and classifier.head is None:
             raise OodbenchError(
                 f"the penultimate features of {classifier.name} are not known, since its last step is not a "
-                f"linear layer; name its head: Classifier(module, head='...')"
+                f"linear layer; leave out detectors that read them, or from Python name its head: "
+                f"Classifier(module, head='...')"
             )
         self._taken: dict[str, Tensor] = {}
         self._hooks = ExitStack()
@@ -119,18 +121,29 @@ class Capture:
         count, filled = len(images), _filled(images)
         with self._changed(changes or {}), self._dropping(filled, dropout):
             # On CPUs convolutions are faster in this order of memory (1.13 × on a ResNet-20, 2 cores).
-            logits = self.classifier(filled.contiguous(memory_format=torch.channels_last))[:count]
+            logits = self.classifier(filled.contiguous(memory_format=self.classifier.memory_format))[:count]
+        if not changes and torch.is_grad_enabled() and images.requires_grad and not logits.requires_grad:
+            raise OodbenchError(
+                f"{self.classifier.name} forbids gradients in its forward pass (torch.no_grad, inference mode or a "
+                f"detached tensor), but a detector of this run asks for one; leave the detector out, or let it through"
+            )
         tensors = {"logits": shown(logits)}
         if self._wants_features:
-            tensors["features"] = shown(self._layer_output(PENULTIMATE)[:count].flatten(1))
+            tensors["features"] = shown(self.classifier.features_of(self._layer_output(PENULTIMATE)[:count]))
         shape = self.classifier.image_shape
         for name in self._layers:
             if name in self._only_welcome and name not in self._taken:
                 continue
-            tensors[f"layer:{name}"] = shown(pooled(self._layer_output(name)[:count].detach(), shape))
+            tensors[f"layer:{name}"] = shown(self.pooled(name, self._layer_output(name)[:count].detach()))
         for name, layer in self._maps.items():
             tensors[f"maps:{name}"] = shown(channels_first(self._layer_output(layer)[:count], shape))
         return Passed(logits, dict(self._taken), tensors)
+
+    def pooled(self, name: str, output: Tensor) -> Tensor:
+        """A candidate layer's output as N×C, see `pooled`."""
+        if name == PENULTIMATE:
+            return self.classifier.features_of(output)
+        return pooled(output, self.classifier.image_shape, self.classifier.class_tokens)
 
     def _layer_output(self, name: str) -> Tensor:
         if name not in self._taken:
@@ -177,9 +190,12 @@ class Capture:
         if name == "features":
             if self.classifier.head is None:
                 raise OodbenchError(f"the penultimate features of {self.classifier.name} are not known")
-            return self._head.register_forward_pre_hook(
-                lambda _, inputs: (change(inputs[0].flatten(1)), *inputs[1:]), prepend=True
-            )
+
+            def other(head: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+                features = change(features_of(head, inputs[0]))
+                return entering(head, features, inputs[0]), *inputs[1:]
+
+            return self._head.register_forward_pre_hook(other, prepend=True)
         if prefix != "maps":
             raise OodbenchError(f"'{name}' cannot be changed in a pass; features and maps:NAME can")
         layer, shape = layer_of_maps(self.classifier, rest), self.classifier.image_shape
@@ -234,17 +250,19 @@ class _Dropping:
         return values * kept / (1 - layer.p)
 
 
-def pooled(output: Tensor, image_shape: tuple[int, int, int]) -> Tensor:
-    """A layer's output as N×C: averaged over space (N×C×H×W, or N×H×W×C as in Swin) or over tokens (N×T×C).
+def pooled(output: Tensor, image_shape: tuple[int, int, int], class_tokens: int | None = None) -> Tensor:
+    """A layer's output as N×C: averaged over space (N×C×H×W, or N×H×W×C as in Swin); of tokens (N×T×C) the class
+    token, where there is one, else averaged over them.
 
     Args:
         image_shape: (C, H, W) of the images. Where its proportions do not tell the axes of space, the output is
             taken for N×C×H×W.
+        class_tokens: T, where the first of T tokens is a class token.
     """
     if output.dim() == 4:
         return output.mean(dim=_space(output, image_shape) or (2, 3))
     if output.dim() == 3:
-        return output.mean(dim=1)
+        return output[:, 0] if output.shape[1] == class_tokens else output.mean(dim=1)
     return output.flatten(1)
 
 

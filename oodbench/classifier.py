@@ -12,30 +12,42 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from oodbench.anatomy import Anatomy, examine, runnable
 from oodbench.errors import OodbenchError
-from oodbench.outputs import PENULTIMATE, Head
+from oodbench.heads import feature_gradient, features_of, find_logits, head_of
+from oodbench.layers import IMAGES
+from oodbench.outputs import Head
 
 
 class Classifier:
     """A torch module with its input normalisation, image form, classes, head and candidate layers.
 
     Args:
-        module: maps normalised images, float N×C×H×W, to logits, N×K. It is never changed: `inference` puts it
-            into eval mode and restores every mode afterwards.
+        module: maps normalised images, float N×C×H×W, to logits, N×K, or returns them in a dictionary, a tuple or an
+            object with `.logits`. It is never changed: `inference` puts it into eval mode and restores every mode
+            afterwards. One whose outputs are meant to be log-probabilities declares `returns_log_probabilities`.
         num_classes: K.
         image_shape: (C, H, W) of the images that it takes; C is 1 or 3.
         mean, std: input normalisation per channel, in units of [0, 1] pixels; one number serves all channels.
             The defaults 0 and 1 mean that the module normalises by itself, or was trained without.
         name: how reports call it; the module's class name by default.
         head: name of the submodule whose input is the penultimate features and whose output is the logits;
-            found by itself when the last step is a linear layer.
+            found by itself when the last step is a linear layer, or a 1×1 convolution and the mean over space. Where a
+            softmax comes after it, the logits are taken from it.
         layers: names of the submodules whose outputs are candidates for detectors that read a layer, in order
-            from the input; by default the module's `candidate_layers`, else its children that have weights.
+            from the input; by default the module's `candidate_layers`, else its blocks, see `oodbench.layers`.
         training: how it was trained, in plain values; empty where that is not known.
+
+    Attributes:
+        notes: what was decided about the network, in sentences.
+        map_layers: the candidate layers that give maps, N×C×H×W or N×H×W×C.
+        class_tokens: T, where the first of a layer's T tokens is a class token, at which the layer is read.
+        memory_format: in which images are passed.
 
     Raises:
         OodbenchError: the normalisation does not fit the channels, the module does not return N×K logits for
-            images of that shape, or a name is not that of a submodule.
+            images of that shape, ends in a softmax or has weights that are NaN, or a name is not that of a submodule,
+            or not of the head: `head(features) = logits` is checked on random images.
     """
 
     def __init__(
@@ -51,30 +63,53 @@ class Classifier:
         layers: Sequence[str] | None = None,
         training: Mapping[str, Any] | None = None,
     ) -> None:
-        self.module = module
+        self.module, notes = runnable(module)
         self.num_classes = num_classes
         self.image_shape = image_shape
         self.training = dict(training or {})
-        self.name = name or type(module).__name__
+        self.name = name or type(self.module).__name__
         self.mean = _per_channel(mean, image_shape[0], "mean")
         self.std = _per_channel(std, image_shape[0], "std")
         if not all(value > 0 for value in self.std):
             raise OodbenchError(f"the standard deviations of the input normalisation must be positive: {self.std}")
-        called, found, spatial = self._probe()
-        self.head = head if head is not None else found
-        self.layers = tuple(layers) if layers is not None else self._default_layers(called)
-        self.map_layers = tuple(name for name in self.layers if name in spatial)
-        submodules = dict(module.named_modules())
-        for wanted in (*self.layers, *([self.head] if self.head else [])):
-            if wanted not in submodules and wanted != PENULTIMATE:
-                raise OodbenchError(
-                    f"{self.name} has no submodule '{wanted}'; it has: {', '.join(filter(None, submodules))}"
-                )
+        found = self._examined(head, layers)
+        self.head, self.layers, self.map_layers = found.head, found.layers, found.map_layers
+        self.class_tokens, self.memory_format = found.class_tokens, found.memory_format
+        self._is_linear, self._ends_early = found.is_linear, found.ends_early
+        self.notes = (*notes, *found.notes)
+
+    def _examined(self, head: str | None, layers: Sequence[str] | None) -> Anatomy:
+        generator = torch.Generator().manual_seed(0)
+        images = torch.rand((IMAGES, *self.image_shape), generator=generator).to(self.device, self.precision)
+        with self.inference(), torch.no_grad():
+            return examine(
+                self.module,
+                self.normalise,
+                images,
+                num_classes=self.num_classes,
+                name=self.name,
+                head=head,
+                layers=layers,
+            )
 
     def __call__(self, images: Tensor) -> Tensor:
         """Logits (N×K) of images, float N×C×H×W in [0, 1]."""
-        logits: Tensor = self.module(self.normalise(images))
-        return logits
+        if not self._ends_early:
+            return self._logits_in(self.module(self.normalise(images)), len(images))
+        given: list[Tensor] = []
+        head = self.module.get_submodule(self.head or "")
+        handle = head.register_forward_hook(lambda _module, _inputs, output: given.append(output))
+        try:
+            self.module(self.normalise(images))
+        finally:
+            handle.remove()
+        return given[-1]
+
+    def _logits_in(self, returned: Any, count: int) -> Tensor:
+        found, _ = find_logits(returned, (count, self.num_classes))
+        if not isinstance(found, Tensor):
+            raise OodbenchError(f"{self.name} returned {type(found).__name__}, in which there are no logits")
+        return found
 
     def normalise(self, images: Tensor) -> Tensor:
         """(x − mean) / std per channel, for images in [0, 1]."""
@@ -88,7 +123,8 @@ class Classifier:
         modes = {module: module.training for module in self.module.modules()}
         frozen = {parameter: parameter.requires_grad for parameter in self.module.parameters()}
         self.module.eval()
-        self.module.requires_grad_(False)
+        for parameter in frozen:
+            parameter.requires_grad_(False)
         try:
             yield
         finally:
@@ -115,14 +151,16 @@ class Classifier:
         return self
 
     def head_weights(self) -> Head | None:
-        """The last linear layer; None where the last step is not one."""
-        head = self.module.get_submodule(self.head) if self.head else None
-        weight, bias = (getattr(head, name, None) for name in ("weight", "bias"))
-        if not isinstance(weight, Tensor) or weight.dim() != 2:
-            return None
-        weight = weight.detach().cpu() if weight.device.type == "mps" else weight.detach()
-        bias = torch.zeros(len(weight)) if bias is None else bias.detach()
-        return Head(weight.double(), bias.to(weight.device).double())
+        """Weight and bias with `head(features) = logits`; None where the last step is not linear."""
+        return head_of(self.module.get_submodule(self.head)) if self.head and self._is_linear else None
+
+    def features_of(self, given: Tensor) -> Tensor:
+        """The penultimate features, N×D, of what enters the head: averaged over space before a 1×1 convolution."""
+        return features_of(self.module.get_submodule(self.head or ""), given)
+
+    def feature_gradient(self, gradient: Tensor) -> Tensor:
+        """The gradient by the penultimate features, N×D, from that by what enters the head."""
+        return feature_gradient(self.module.get_submodule(self.head or ""), gradient)
 
     def called(self, name: str) -> Classifier:
         """The same classifier under another name; this one keeps its own."""
@@ -143,6 +181,9 @@ class Classifier:
         """SHA-256 of everything that decides the logits: architecture, weights, buffers, normalisation, form."""
         digest = hashlib.sha256()
         digest.update(repr(self.module).encode())
+        for part in self.module.modules():
+            if isinstance(part, torch.jit.ScriptModule):  # which does not show what it does
+                digest.update(str(getattr(part, "code", "")).encode())
         digest.update(repr((self.num_classes, self.image_shape, self.mean, self.std)).encode())
         # Not the state dict, which leaves out buffers that are not saved.
         tensors = chain(self.module.named_parameters(), self.module.named_buffers())
@@ -151,57 +192,6 @@ class Classifier:
             digest.update(f"{name} {array.dtype} {tuple(array.shape)}".encode())
             digest.update(array.flatten().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
-
-    def _probe(self) -> tuple[dict[str, nn.Module], str | None, set[str]]:
-        """The submodules that a forward pass calls, in the order in which they finish, the head among them, and
-        those whose outputs have four axes; checks the logits' form."""
-        called: dict[str, nn.Module] = {}
-        spatial: set[str] = set()
-        from_linear: dict[str, Tensor] = {}
-
-        def note(submodule: nn.Module, _inputs: object, output: Tensor) -> None:
-            called[names[submodule]] = submodule
-            if isinstance(output, Tensor) and output.dim() == 4:
-                spatial.add(names[submodule])
-            if isinstance(submodule, nn.Linear):
-                from_linear[names[submodule]] = output
-
-        names = {submodule: name for name, submodule in self.module.named_modules() if name}
-        hooks = [submodule.register_forward_hook(note) for submodule in names]
-        images = torch.full((2, *self.image_shape), 0.5, device=self.device, dtype=self.precision)
-        try:
-            with self.inference(), torch.no_grad():
-                logits = self(images)
-        # torchvision's networks assert the form of their input.
-        except (RuntimeError, ValueError, AssertionError) as error:
-            raise OodbenchError(
-                f"{self.name} does not take images of {_form(self.image_shape)}: {error}. "
-                "Give the image form that it was trained on."
-            ) from error
-        finally:
-            for hook in hooks:
-                hook.remove()
-        if not isinstance(logits, Tensor) or logits.shape != (2, self.num_classes):
-            shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-            raise OodbenchError(
-                f"{self.name} should return one row of {self.num_classes} logits per image, but returned {shape} "
-                f"for 2 images; give the number of classes that it was trained on"
-            )
-        return called, _find_head(from_linear, logits), spatial
-
-    def _default_layers(self, called: dict[str, nn.Module]) -> tuple[str, ...]:
-        declared = getattr(self.module, "candidate_layers", None)
-        if declared is not None:
-            return tuple(declared)
-        blocks = [
-            name
-            for name, submodule in called.items()
-            # What the head is a part of comes after the penultimate features.
-            if "." not in name
-            and not f"{self.head}.".startswith(f"{name}.")
-            and any(True for _ in submodule.parameters())
-        ]
-        return (*blocks, PENULTIMATE) if self.head else tuple(blocks)
 
 
 def _per_channel(value: float | Sequence[float], channels: int, what: str) -> tuple[float, ...]:
@@ -214,12 +204,3 @@ def _per_channel(value: float | Sequence[float], channels: int, what: str) -> tu
             f"give one value, or one per channel"
         )
     return values
-
-
-def _find_head(from_linear: Mapping[str, Tensor], logits: Tensor) -> str | None:
-    """The linear layer whose output is the logits; none where something, say a softmax, comes after it."""
-    return next((name for name, output in from_linear.items() if torch.equal(output, logits)), None)
-
-
-def _form(shape: tuple[int, int, int]) -> str:
-    return f"{shape[0]} channel(s), {shape[1]}×{shape[2]} pixels"

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from oodbench.capture import Capture, PassCount, Passed, channels_first, layer_of_maps, pooled, shown
+from oodbench.capture import Capture, PassCount, Passed, channels_first, layer_of_maps, shown
 from oodbench.classifier import Classifier
 from oodbench.errors import OodbenchError
 from oodbench.outputs import PENULTIMATE, Change, Head, Needs, Outputs, Perturbation
@@ -99,6 +99,8 @@ class Live(Outputs):
             # The graph is kept for the next scalar; it goes when the batch goes.
             (found,) = torch.autograd.grad(total, target, retain_graph=True)
             self._capture.count.gradient += count
+            if wrt == "features":
+                return self._capture.classifier.feature_gradient(found[:count])
             return channels_first(found[:count], shape) if wrt.startswith("maps:") else found[:count]
 
         return self._once(("gradient", of, wrt), compute)
@@ -108,9 +110,9 @@ class Live(Outputs):
         count, shape = len(self._pixels), self._capture.classifier.image_shape
         tensors = {"logits": passed.logits, "images": self._pixels}
         if PENULTIMATE in passed.taken:
-            tensors["features"] = passed.taken[PENULTIMATE][:count].flatten(1)
+            tensors["features"] = self._capture.classifier.features_of(passed.taken[PENULTIMATE][:count])
         for name in self.layer_names:
-            tensors[f"layer:{name}"] = pooled(passed.taken[name][:count], shape)
+            tensors[f"layer:{name}"] = self._capture.pooled(name, passed.taken[name][:count])
         for name in self.map_names:
             tensors[f"maps:{name}"] = channels_first(passed.taken[self._place(f"maps:{name}")][:count], shape)
         return tensors

@@ -3,10 +3,13 @@
 | name | tensor |
 | --- | --- |
 | `logits` | N×K, as the network gave them |
-| `features` | N×D, the input of the last linear layer |
+| `features` | N×D, the input of the last linear layer, averaged over space where that is a 1×1 convolution |
 | `layer:NAME`, `layer:*` | N×C, a candidate layer's output, averaged over space; of every one |
 | `maps:NAME`, `maps:last`, `maps:*` | N×C×H×W, a candidate layer's output; of the last, of every one that has such |
 | `images` | N×C×H×W in [0, 1], as the classifier took them |
+
+Of a layer that gives tokens, N×T×C, `layer:NAME` is the class token, where the network goes on with one alone (ViT),
+else the mean over the tokens; it has no `maps:NAME`. Maps N×H×W×C (Swin) are turned to N×C×H×W.
 
 A detector may need further: `head`, the last linear layer; `gradient` and `live`, the batch with or without its
 autograd graph at hand (see `oodbench.live`); and to be fitted `labels`, the classes of the fit images, `proxy:NAME`,
@@ -134,8 +137,8 @@ class Outputs:
         """
         if self._head is None:
             raise OodbenchError(
-                "the classifier's last step is not a linear layer, which this detector reads; name its head: "
-                "Classifier(module, head='...')"
+                "the classifier's last step is not a linear layer, which this detector reads; leave the detector out, "
+                "or from Python name a head that was not found: Classifier(module, head='...')"
             )
         return self._head
 

@@ -133,6 +133,14 @@ def make_plan(benchmark: Benchmark, machine: Machine, classifiers: Sequence[Clas
     sets = {whole.image_shape: load_sets(whole.image_shape)}
     given = own_checkpoints(benchmark.models, detectors)
     wanted = bases(benchmark, classifiers, set(given.values()), whole)
+    notes += [f"{base.name}: {note}" for base in wanted if base.given for note in base.given.notes]
+    num_classes = _classes_of(wanted, whole)
+    if num_classes > whole.num_classes:
+        notes.append(
+            f"the classifier tells {num_classes} classes apart; {whole.name} has images of classes 0 to "
+            f"{whole.num_classes - 1}"
+        )
+        whole, id_set = (replace(one, num_classes=num_classes) for one in (whole, id_set))
     sets |= {shape: load_sets(shape) for shape in {base.image_shape for base in wanted} - sets.keys()}
     assignments = _assignments(wanted, detectors, given)
     if any(base.is_trained for base in wanted) and (benchmark.mean or benchmark.std):
@@ -207,10 +215,11 @@ def bases(
         if isinstance(one, str):
             wanted.append(Wanted(one, one, id_set.image_shape))
             continue
-        if one.num_classes != id_set.num_classes:
+        # Labels of somebody's set tell the classes that it shows; the classifier may know more.
+        if one.num_classes < id_set.num_classes or (id_set.published and one.num_classes > id_set.num_classes):
             raise OodbenchError(
-                f"{one.name} has {one.num_classes} classes, but {id_set.name} has {id_set.num_classes}; "
-                f"give a classifier that was trained on {id_set.name}, or another --id"
+                f"{one.name} has {one.num_classes} classes, but {id_set.name} has {id_set.num_classes}"
+                f"{id_set.about_labels}; give a classifier that was trained on {id_set.name}, or another --id"
             )
         # Beside a network of another project, detectors' own are the small one for that size of image.
         architecture = one.name if one.name in MODELS else default_model(one.image_shape)
@@ -221,12 +230,20 @@ def bases(
     return wanted
 
 
+def _classes_of(bases: Sequence[Wanted], id_set: InDistribution) -> int:
+    """K, of the classifiers that are there; else of the ID set."""
+    told = {base.name: base.given.num_classes for base in bases if base.given}
+    if len(set(told.values())) > 1:
+        raise OodbenchError(f"the classifiers tell different numbers of classes apart ({told}); use them in two runs")
+    return max(told.values(), default=id_set.num_classes)
+
+
 def _loaded(reference: str, benchmark: Benchmark, id_set: InDistribution) -> Classifier:
     if "=" not in reference and not Path(reference).exists() and not Path(reference).suffix:
         find_model(reference)
     return load_classifier(
         reference,
-        num_classes=id_set.num_classes,
+        num_classes=None,
         image_shape=id_set.image_shape,
         mean=benchmark.mean,
         std=benchmark.std,

@@ -35,7 +35,10 @@ from oodbench.parameters import parameters
 from oodbench.progress import Reporter
 from oodbench.store import NO_STORE, Store, address
 
-PASSING = tuple(f"oodbench.{name}" for name in ("capture", "classifier", "data.matching", "live", "outputs"))
+PASSING = tuple(
+    f"oodbench.{name}"
+    for name in ("anatomy", "capture", "classifier", "data.matching", "heads", "live", "outputs", "probe")
+)
 """The modules whose code decides what is stored, and the package that computes it."""
 PASSING_WITH = ("torch",)
 

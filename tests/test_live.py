@@ -336,9 +336,9 @@ def swin(channels: int, layers: Sequence[str] | None = None) -> Classifier:
 def test_maps_whose_channels_are_last_are_averaged_over_space() -> None:
     images = torch.randint(0, 256, (5, 3, 16, 16), dtype=torch.uint8)
     (live,) = passes(swin(8), [images], Needs("features", "layer:*"))
-    assert live.layer_names == ("features", "norm", PENULTIMATE)
+    assert live.layer_names == (*(f"features.{number}" for number in range(4)), "norm", PENULTIMATE)
     torch.testing.assert_close(live.layer("norm"), live.features)
-    assert live.layer("features").shape == (5, 16)
+    assert [live.layer(f"features.{number}").shape for number in range(4)] == [(5, 8), (5, 8), (5, 16), (5, 16)]
 
 
 def test_maps_come_with_their_channels_first() -> None:
@@ -356,15 +356,33 @@ def test_a_layer_whose_channels_may_be_first_or_last_is_refused() -> None:
     assert live.layer_names == ("norm",)
 
 
-def test_tokens_are_averaged() -> None:
+class MeanOfTokens(VisionTransformer):
+    """Reads the mean of its tokens, where torchvision's reads the class token."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        tokens = self._process_input(images)
+        token = self.class_token.expand(len(tokens), -1, -1)
+        logits: Tensor = self.heads(self.encoder(torch.cat([token, tokens], dim=1)).mean(dim=1))
+        return logits
+
+
+@pytest.mark.parametrize("kind", [VisionTransformer, MeanOfTokens])
+def test_tokens_are_read_as_the_network_reads_them(kind: type[VisionTransformer]) -> None:
     torch.manual_seed(0)
-    network = VisionTransformer(8, 4, num_layers=1, num_heads=1, hidden_dim=6, mlp_dim=8, num_classes=3)
-    classifier = Classifier(network, num_classes=3, image_shape=(3, 8, 8), layers=["encoder"])
+    network = kind(8, 4, num_layers=2, num_heads=1, hidden_dim=6, mlp_dim=8, num_classes=3)
+    nn.init.normal_(network.heads.head.weight)  # which torchvision starts at zero
+    classifier = Classifier(network, num_classes=3, image_shape=(3, 8, 8))
     tokens: list[Tensor] = []
-    network.encoder.register_forward_hook(lambda _module, _inputs, output: tokens.append(output))
+    network.encoder.layers[0].register_forward_hook(lambda _module, _inputs, output: tokens.append(output))
     images = torch.randint(0, 256, (16, 3, 8, 8), dtype=torch.uint8)
-    (live,) = passes(classifier, [images], Needs("layer:*"))
-    assert tokens[-1].shape == (16, 5, 6) and torch.equal(live.layer("encoder"), tokens[-1].mean(dim=1))
+    (live,) = passes(classifier, [images], Needs("layer:*", "features"))
+    blocks = [f"encoder.layers.encoder_layer_{number}" for number in range(2)]
+    assert live.layer_names == ("conv_proj", *blocks, "encoder.ln", PENULTIMATE)
+    expected = tokens[-1][:, 0] if kind is VisionTransformer else tokens[-1].mean(dim=1)
+    assert tokens[-1].shape == (16, 5, 6) and torch.equal(live.layer(blocks[0]), expected)
+    torch.testing.assert_close(live.layer("encoder.ln"), live.features)
+    assert "class token" in classifier.notes[0] if kind is VisionTransformer else "averaged" in classifier.notes[0]
+    assert classifier.map_layers == ("conv_proj",)
 
 
 def test_a_float64_classifier_is_passed_in_float64() -> None:

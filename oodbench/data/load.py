@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 MOST_GENERATED = 10_000
 """Generated sets have as many images as the ID test set, but no more than these."""
 
+MOST_CLASSES = 100_000
+"""A larger label is a mistake; ImageNet-21k has 21,841 classes."""
+
+MOST_SHOWN = 20
+"""Classes in a sentence."""
+
 DEBIAN_DATASETS = Path("/usr/share/datasets")
 """Where Debian's dataset packages (dataset-fashion-mnist) put their files."""
 
@@ -41,6 +47,7 @@ class InDistribution:
         test: the test split.
         num_classes: K.
         image_shape: (C, H, W) of the first test image.
+        published: whether K is known for this set, and not only told by its largest label.
     """
 
     name: str
@@ -48,6 +55,14 @@ class InDistribution:
     test: ImageSet
     num_classes: int
     image_shape: ImageShape
+    published: bool = False
+
+    @property
+    def about_labels(self) -> str:
+        """What may be wrong with labels that are too large, in words; empty where nothing."""
+        if self.published or any(0 in _labels(one) for one in (self.fit, self.test)):
+            return ""
+        return f" (its labels go to {self.num_classes - 1}, and none is 0: where they count from 1, subtract 1)"
 
 
 def data_roots(data_root: Path | None) -> list[Path]:
@@ -104,6 +119,7 @@ def load_id(reference: str, *, data_root: Path | None, seed: int, fit: str | Non
         test,
         num_classes,
         (1 if first.ndim == 2 else 3, first.shape[0], first.shape[1]),
+        published=entry is not None and entry.num_classes is not None,
     )
 
 
@@ -283,6 +299,13 @@ def _checked_classes(fit: ImageSet, test: ImageSet, num_classes: int | None) -> 
     """K, the given one or the largest label + 1; every label must be among 0 … K−1."""
     if num_classes is None:
         num_classes = int(max(_labels(fit).max(), _labels(test).max())) + 1
+        for images in (fit, test):
+            labels, index = _labels(images), int(_labels(images).argmax())
+            if labels[index] >= MOST_CLASSES:
+                raise OodbenchError(
+                    f"image {index} of {images.name} ({images.origin}) has the label {labels[index]}: more than "
+                    f"{MOST_CLASSES:,} classes are not plausible; correct the label, or leave the image out"
+                )
     for images in (fit, test):
         labels = _labels(images)
         wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))
@@ -309,7 +332,9 @@ def _with_note(images: ImageSet, note: str) -> ImageSet:
 
 def _missing_classes(fit: ImageSet, num_classes: int) -> str:
     absent = sorted(set(range(num_classes)) - set(_labels(fit).tolist()))
-    return f"no image to fit on of class(es) {', '.join(map(str, absent))}" if absent else ""
+    shown = ", ".join(map(str, absent[:MOST_SHOWN]))
+    more = f" and {len(absent) - MOST_SHOWN} more" if len(absent) > MOST_SHOWN else ""
+    return f"no image to fit on of class(es) {shown}{more}" if absent else ""
 
 
 def _written(name: str) -> str:

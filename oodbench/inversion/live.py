@@ -67,7 +67,7 @@ def live_features(classifier: Classifier, statistics: bool = False) -> Iterator[
         compared.clear()
         logits = classifier(images)
         mean = torch.stack(compared).mean() if compared else torch.zeros((), device=images.device)
-        return Live(logits, features.pop().flatten(1), mean)
+        return Live(logits, classifier.features_of(features.pop()), mean)
 
     with ExitStack() as stack:
         hook = classifier.module.get_submodule(classifier.head).register_forward_pre_hook(take)

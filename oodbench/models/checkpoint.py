@@ -34,6 +34,7 @@ class Checkpoint:
         state: the weights and buffers by their names in the network.
         record: how it was trained, with "id", the ID set's name, and "accuracy" on the held-out images in
             [0, 1]; empty where it is not ours.
+        notes: what was decided in reading it, in sentences.
     """
 
     path: Path
@@ -44,6 +45,7 @@ class Checkpoint:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def save_checkpoint(classifier: Classifier, architecture: str, path: Path, record: Mapping[str, Any]) -> None:
@@ -68,16 +70,18 @@ def save_checkpoint(classifier: Classifier, architecture: str, path: Path, recor
 def load_checkpoint(path: Path) -> Checkpoint:
     """What a checkpoint file holds: one of ours, a safetensors file, or one that torch.save wrote.
 
-    Of the files of others it takes the state dict, plain or under one of the usual names, without the prefix
-    that data-parallel training leaves. Files are never unpickled.
+    Of the files of others it takes the state dict, plain or under one of the usual names, or under KEY of PATH#KEY,
+    without the prefix that data-parallel training or PyTorch Lightning leaves. Files are never unpickled.
 
     Raises:
         OodbenchError: the file is missing, is no checkpoint, needs pickle, or is of a newer oodbench.
     """
+    path, key = _path_and_key(path)
     if not path.is_file():
         raise OodbenchError(f"there is no checkpoint file {path}; write PATH or ARCHITECTURE=PATH")
     if path.suffix != ".safetensors":
-        return Checkpoint(path, read_torch_file(path))
+        found, notes = read_torch_file(path, key)
+        return Checkpoint(path, found, notes=tuple(notes))
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
@@ -86,8 +90,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise OodbenchError(
             f"{path} is not a safetensors file, or cannot be read ({error}); fetch or save it again"
         ) from error
-    if _KEY not in metadata:
-        return Checkpoint(path, plain_state(state, path))
+    if _KEY not in metadata or key is not None:
+        found, notes = plain_state(state, path, key)
+        return Checkpoint(path, found, notes=tuple(notes))
     facts = json.loads(metadata[_KEY])
     if facts["format"] > FORMAT:
         raise OodbenchError(
@@ -104,6 +109,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
         std=tuple(facts["std"]),
         record=facts["record"],
     )
+
+
+def _path_and_key(path: Path) -> tuple[Path, str | None]:
+    """PATH and KEY of PATH#KEY; a path may have a # in it."""
+    before, mark, key = str(path).rpartition("#")
+    return (path, None) if path.is_file() or not mark else (Path(before), key)
 
 
 def _version() -> str:

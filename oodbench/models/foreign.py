@@ -15,11 +15,20 @@ from oodbench.models.catalogue import MODELS, build, find_model
 State = Mapping[str, Tensor]
 Shapes = Mapping[str, tuple[int, ...]]
 
-WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "module")
 """Keys under which training scripts keep the state dict."""
+
+AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema")
+"""Keys under which they keep weights averaged over the training, which are taken where there are no others."""
 
 PREFIXES = ("module.", "_orig_mod.")
 """What DataParallel and torch.compile put before every name."""
+
+ATTRIBUTES = ("model.", "net.", "network.")
+"""Under which a module of PyTorch Lightning keeps the network, beside the weights of a loss or a metric."""
+
+MOST_BESIDE = 0.6
+"""The share of the tensors that may stand beside the network: a copy with averaged weights, and a loss."""
 
 # BatchNorm's counter of batches does nothing in eval mode, and old checkpoints do not have it.
 _COUNTER = "num_batches_tracked"
@@ -27,8 +36,8 @@ _COUNTER = "num_batches_tracked"
 _ANY_SIZE = (3, 32, 32)
 
 
-def read_torch_file(path: Path) -> State:
-    """The state dict in a file of torch.save, read without pickle.
+def read_torch_file(path: Path, key: str | None = None) -> tuple[State, list[str]]:
+    """The state dict in a file of torch.save, read without pickle, and what was decided, see `plain_state`.
 
     Raises:
         OodbenchError: the file is no checkpoint, or could be read only by running code from it.
@@ -43,7 +52,7 @@ def read_torch_file(path: Path) -> State:
         if "weights_only" in str(error) and ("GLOBAL" in str(error) or "TorchScript" in str(error)):
             raise OodbenchError(_needs_pickle(path)) from error
         raise OodbenchError(f"{path} is not a checkpoint of torch.save, or is damaged ({reason[0]})") from error
-    return plain_state(content, path)
+    return plain_state(content, path, key)
 
 
 def _needs_pickle(path: Path) -> str:
@@ -56,26 +65,64 @@ def _needs_pickle(path: Path) -> str:
     )
 
 
-def plain_state(content: Any, path: Path) -> State:
-    """The state dict inside what a file held, under the network's own names.
+def plain_state(content: Any, path: Path, key: str | None = None) -> tuple[State, list[str]]:
+    """The state dict inside what a file held, under the network's own names, and what was decided, in sentences.
+
+    Args:
+        key: under which it is, where the user says so.
 
     Raises:
         OodbenchError: there is none.
     """
-    while isinstance(content, Mapping) and (
-        found := [key for key in WRAPPERS if isinstance(content.get(key), Mapping)]
-    ):
+    notes: list[str] = []
+    if key is not None:
+        if not isinstance(content, Mapping) or not isinstance(content.get(key), Mapping):
+            held = ", ".join(_states_in(content)) or "none"
+            raise OodbenchError(f"{path} has no weights under '{key}'; it has some under: {held}")
+        content = content[key]
+    while isinstance(content, Mapping) and (found := _states_in(content)):
+        if others := [other for other in found[1:] if _are_weights(content[other])]:
+            ways = " or ".join(f"{path}#{other}" for other in others)
+            notes.append(f"{path.name} holds several weights; those under '{found[0]}' are taken, others by {ways}")
         content = content[found[0]]
-    if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
+    if not isinstance(content, Mapping) or not _are_weights(content):
         held = f"the keys {_few(content) or '(none)'}" if isinstance(content, Mapping) else type(content).__name__
         raise OodbenchError(
             f"{path} holds no state dict (it holds: {held}); "
             f"save the network with torch.save(network.state_dict(), PATH)"
         )
     state = {str(name): tensor for name, tensor in content.items()}
-    while prefix := next((p for p in PREFIXES if all(name.startswith(p) for name in state)), None):
-        state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-    return state
+    while prefix := _prefix(state):
+        beside = [name for name in state if not name.startswith(prefix)]
+        if beside:
+            notes.append(f"{path.name}: the network is what begins with '{prefix}'; left out: {_few(beside)}")
+        state = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name not in beside}
+    other = {str(one.dtype).removeprefix("torch.") for one in state.values() if one.is_floating_point()} - {"float32"}
+    if other:
+        notes.append(f"{path.name} holds weights in {' and '.join(sorted(other))}; the network is run in float32")
+    return state, notes
+
+
+def _states_in(content: Any) -> list[str]:
+    """The usual names of a state dict that are there, that which is taken first."""
+    there = content if isinstance(content, Mapping) else {}
+    return [key for key in (*WRAPPERS, *AVERAGED) if isinstance(there.get(key), Mapping)]
+
+
+def _are_weights(content: Mapping[str, Any]) -> bool:
+    """Whether it is a state dict, or holds one under a usual name."""
+    if inside := _states_in(content):
+        return any(_are_weights(content[key]) for key in inside)
+    return bool(content) and all(isinstance(value, Tensor) for value in content.values())
+
+
+def _prefix(state: State) -> str | None:
+    """What stands before the names of the network's tensors."""
+    for prefix in (*PREFIXES, *ATTRIBUTES):
+        share = sum(name.startswith(prefix) for name in state) / len(state)
+        if share == 1 or (prefix in ATTRIBUTES and share >= 1 - MOST_BESIDE):
+            return prefix
+    return None
 
 
 def shapes(tensors: State) -> dict[str, tuple[int, ...]]:

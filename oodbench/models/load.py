@@ -18,7 +18,7 @@ from oodbench.models.normalisation import Statistics, parse_normalisation
 def load_classifier(
     reference: str,
     *,
-    num_classes: int,
+    num_classes: int | None,
     image_shape: ImageShape,
     mean: str | None = None,
     std: str | None = None,
@@ -26,8 +26,9 @@ def load_classifier(
     """The classifier of a checkpoint, with its normalisation.
 
     Args:
-        reference: PATH, or ARCHITECTURE=PATH where the file does not say which architecture it is of.
-        num_classes: how many classes the ID set has.
+        reference: PATH, or ARCHITECTURE=PATH where the file does not say which architecture it is of; PATH#KEY for the
+            weights under a key of the file, as model_ema.
+        num_classes: how many classes it must tell apart; None for any number.
         image_shape: (C, H, W) of the ID images as they are stored. The checkpoint's own form goes before it;
             where a checkpoint tells only its channels, and its architecture takes any size, H and W are
             taken from here.
@@ -43,13 +44,13 @@ def load_classifier(
         raise OodbenchError(f"{path} holds a {checkpoint.architecture}, not a {named}; write only {path}")
     architecture = named or checkpoint.architecture or recognise(checkpoint.state, path)
     network, classes, form = _network(architecture, checkpoint, image_shape)
-    if classes != num_classes:
+    if num_classes is not None and classes != num_classes:
         raise OodbenchError(
             f"{path} ({architecture}) tells {classes} classes apart, but the ID set has {num_classes}; "
             f"give a classifier that was trained on this ID set"
         )
     means, deviations = _normalisation(architecture, checkpoint, parse_normalisation(mean, std, form[0]))
-    return Classifier(
+    classifier = Classifier(
         network,
         num_classes=classes,
         image_shape=form,
@@ -58,6 +59,8 @@ def load_classifier(
         name=architecture,
         training=checkpoint.record,
     )
+    classifier.notes = (*checkpoint.notes, *classifier.notes)
+    return classifier
 
 
 def recipe_of(reference: str) -> str | None:

@@ -16,6 +16,8 @@ from oodbench.outputs import Outputs
 class Ensemble(nn.Module):
     """The mean of the members' softmax probabilities, as logits; each member's logits are a candidate layer."""
 
+    returns_log_probabilities = True
+
     def __init__(self, members: Sequence[Classifier]) -> None:
         super().__init__()
         self.classifiers = tuple(members)

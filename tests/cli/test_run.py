@@ -10,8 +10,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
+from torchvision.models import squeezenet1_1
 
 from oodbench.card import Card
 from oodbench.report.formats import COLUMNS
@@ -207,3 +210,29 @@ def test_checkpoint_of_other_classes_is_refused(oodbench: Command, default_run: 
 
 def test_ctrl_c_exits_with_130_and_leaves_nothing(tmp_path: Path, default_run: Path) -> None:
     check_interrupted(["run", "--ood", "noise", "--batch-size", "1", "--out", "out"], "(fit,", tmp_path)
+
+
+def test_squeezenet_from_the_command_line(oodbench: Command, tmp_path: Path) -> None:
+    """Its features are read; a detector that reads the head's weights is refused in words that one can follow."""
+    draw = np.random.default_rng(0)
+    for name, count in (("own_train", 6), ("own_test", 4)):
+        images = draw.integers(0, 256, (count, 8, 8), dtype=np.uint8)
+        np.savez(tmp_path / f"{name}.npz", images=images, labels=np.arange(count) % 2)
+    torch.manual_seed(0)
+    torch.save({"state_dict": squeezenet1_1(num_classes=2).state_dict()}, tmp_path / "s.pth")
+    work = [
+        "run",
+        "--id",
+        f"npz:{tmp_path}/own_test.npz",
+        "--ood",
+        "uniform",
+        "--mean",
+        "half",
+        "--out",
+        tmp_path / "out",
+    ]
+    work += ["--model", f"squeezenet1_1={tmp_path}/s.pth"]
+    ended = oodbench(*work, "--detector", "energy,lc,knn(k=1)")
+    assert ended.code == 0 and "the logits of squeezenet1_1 are no linear function of its features" in ended.err
+    ended = oodbench(*work, "--detector", "react")
+    assert ended.code == 2 and "leave the detector out" in ended.err
