@@ -11,6 +11,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import tomli_w
+
 from oodbench.errors import OodbenchError, unknown_name
 
 DEFAULT = "digits"
@@ -39,6 +41,7 @@ class Benchmark:
         validation_ood: OOD sets that detectors may use for choices; never among `ood`.
         limit: how many images are drawn at most from each scored set; None is all.
         seed: of every draw and every generated image.
+        tuning: how its detectors were chosen, as `oodbench tune` writes it; nothing is decided by it.
         version: of the benchmark's definition; results of different versions do not mix.
     """
 
@@ -54,6 +57,7 @@ class Benchmark:
     validation_ood: tuple[str, ...] = ()
     limit: int | None = None
     seed: int = 0
+    tuning: tuple[Mapping[str, Any], ...] = ()
     name: str = ""
     version: int = VERSION
 
@@ -70,6 +74,9 @@ class Benchmark:
             if not isinstance(value, list | tuple) or not all(_is_name(item, listed) for item in value):
                 raise OodbenchError(f"the benchmark's '{listed}' must be a list of names, not {value!r}")
             object.__setattr__(self, listed, tuple(value))
+        if not isinstance(self.tuning, list | tuple) or not all(isinstance(one, Mapping) for one in self.tuning):
+            raise OodbenchError(f"the benchmark's 'tuning' must be what oodbench tune wrote, not {self.tuning!r}")
+        object.__setattr__(self, "tuning", tuple(self.tuning))
         for text in ("id", "name"):
             if not isinstance(getattr(self, text), str):
                 raise OodbenchError(f"the benchmark's '{text}' must be a name, not {getattr(self, text)!r}")
@@ -116,7 +123,15 @@ class Benchmark:
         values = {one.name: getattr(self, one.name) for one in fields(self)}
         values["parameters"] = dict(self.parameters)
         values["detectors"] = None if self.detectors is None else list(map(str, self.detectors))
+        if not self.tuning:
+            del values["tuning"]
         return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+
+    def to_toml(self) -> str:
+        """The text of a file that `load` reads, without what is as by default."""
+        default, always = Benchmark().as_dict() | {"tuning": []}, ("id", "ood", "version")
+        kept = {name: value for name, value in self.as_dict().items() if name in always or value != default[name]}
+        return tomli_w.dumps({name: value for name, value in kept.items() if name != "name"})
 
     def short_hash(self) -> str:
         """Six hexadecimal digits that differ between different benchmarks."""

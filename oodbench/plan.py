@@ -26,6 +26,7 @@ from oodbench.models.catalogue import MODELS, find_model
 from oodbench.models.load import default_model, load_classifier, recipe_of
 from oodbench.parameters import parameters
 from oodbench.recipes.catalogue import Recipe, find_recipe
+from oodbench.recipes.holdout import hold_out as held_out
 from oodbench.recipes.obtain import Wanted
 from oodbench.store import SHARD
 
@@ -107,11 +108,15 @@ class Plan:
         return list(dict.fromkeys(images for scored, _ in self.sets.values() for images in scored))
 
 
-def make_plan(benchmark: Benchmark, machine: Machine, classifiers: Sequence[Classifier] = ()) -> Plan:
+def make_plan(
+    benchmark: Benchmark, machine: Machine, classifiers: Sequence[Classifier] = (), hold_out: float = 0.0
+) -> Plan:
     """Resolve every name, find every set and checkpoint; raise before any image is passed.
 
     Args:
         classifiers: from Python, instead of `benchmark.models`.
+        hold_out: share of the drawn fit images that take the place of the test images, for a choice between detectors
+            that must not see those.
     """
     device = choose_device(machine.device)
     benchmark, notes = _with_detectors(benchmark, bool(classifiers))
@@ -119,11 +124,10 @@ def make_plan(benchmark: Benchmark, machine: Machine, classifiers: Sequence[Clas
     whole = load_id(benchmark.id, data_root=machine.data_root, seed=benchmark.seed, fit=benchmark.fit)
     scored, more = expand_ood(benchmark.ood, id_name=whole.name, data_root=machine.data_root)
     validation, still_more = expand_ood(benchmark.validation_ood, id_name=whole.name, data_root=machine.data_root)
-    id_set = replace(
-        whole,
-        fit=remembering(_drawn(whole.fit, benchmark.fit_limit, benchmark.seed, "fit"), SHARD),
-        test=remembering(_drawn(whole.test, benchmark.limit, benchmark.seed, "ID test"), SHARD),
-    )
+    fit = _drawn(whole.fit, benchmark.fit_limit, benchmark.seed, "fit")
+    test, fit = held_out(fit, benchmark.seed, hold_out) if hold_out else (whole.test, fit)
+    test = _drawn(test, benchmark.limit, benchmark.seed, "ID test")
+    id_set = replace(whole, fit=remembering(fit, SHARD), test=remembering(test, SHARD))
     for name in filter(is_inverted, validation):
         raise OodbenchError(f"'{name}' is made of the classifier under test; name another validation set")
     inverted = tuple(filter(is_inverted, scored))

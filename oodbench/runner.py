@@ -39,7 +39,11 @@ def run(
         OodbenchError: anything named is missing or does not fit (before the first pass), or a score is not finite.
     """
     reporter = reporter or (_console() if progress else Reporter())
-    plan = make_plan(benchmark or Benchmark(), machine or Machine(), classifiers)
+    return run_plan(make_plan(benchmark or Benchmark(), machine or Machine(), classifiers), reporter)
+
+
+def run_plan(plan: Plan, reporter: Reporter) -> Result:
+    """Do what was planned."""
     for note in plan.notes:
         reporter.say(note)
     obtained = _obtained(plan, reporter)

@@ -28,7 +28,7 @@ LAYERS = (
     {"example", "plan", "subject", "run_folder", "settings_page", "own_sets"},
     {"testing", "measure", "record", "study"},
     {"runner"},
-    {"check"},
+    {"check", "tuning"},
     {"pytest_plugin"},
     {"cli"},
     {"__main__", "__init__"},

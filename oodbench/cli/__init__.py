@@ -13,6 +13,7 @@ from oodbench.errors import OodbenchError
 # name → (module, one-line help): a command's module is imported when it is run, not to list it.
 COMMANDS = {
     "run": "Fit and score detectors on a classifier, write the leaderboard.",
+    "tune": "Choose detectors' hyper-parameters without a scored OOD set.",
     "report": "Make a leaderboard of runs: markdown, CSV, HTML, LaTeX.",
     "score": "Score images with a guard, a fitted detector and its threshold.",
     "check": "Compare a run with a stored baseline, score by score.",

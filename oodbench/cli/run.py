@@ -10,7 +10,8 @@ import click
 from oodbench.cli.options import assigned, machine_options, split_list
 
 if TYPE_CHECKING:
-    pass
+    from oodbench.benchmark import Benchmark
+    from oodbench.plan import Machine
 
 
 @click.command("run", short_help="Fit and score detectors, write the leaderboard.")
@@ -51,25 +52,12 @@ def command(
     oodbench run --detector odin --detector "odin(norm=l2)" --set odin.epsilon=0.002
     oodbench run --id cifar10 --model resnet20=resnet20.th --mean imagenet --std imagenet --ood textures,scenes
     """
-    from dataclasses import replace
-
-    from oodbench.benchmark import DEFAULT, Benchmark
     from oodbench.console import ConsoleReporter, log, output
-    from oodbench.detectors.spec import split_specs
     from oodbench.files import check_writable
-    from oodbench.plan import Machine
     from oodbench.report.formats import terminal_tables
     from oodbench.runner import run
 
-    machine = Machine(**{name: options.pop(name) for name in ("data_root", "device", "batch_size", "workers", "store")})
-    base = Benchmark.load(reference or DEFAULT)
-    given = {key: value for key, value in options.items() if value not in (None, ())}
-    given = {key: split_list(value) if isinstance(value, tuple) else value for key, value in given.items()}
-    if detectors:
-        given["detectors"] = split_specs(",".join(detectors))
-    if parameters:
-        given["parameters"] = {**base.parameters, **assigned(tuple(split_specs(",".join(parameters))))}
-    benchmark = replace(base, **given, name=base.name if not given else "")
+    benchmark, machine = wanted(reference, detectors, parameters, options)
     check_writable(out or Path("results"))
     result = run(benchmark, machine=machine, reporter=ConsoleReporter())
     if out is None:
@@ -80,6 +68,27 @@ def command(
         output.print(table)
     names = dict.fromkeys(f"{path.parts[0]}/" if len(path.parts) > 1 else path.name for path in _below(out, paths))
     log.print(f"wrote {', '.join(names)} in {out}", markup=False, soft_wrap=True)
+
+
+def wanted(
+    reference: str | None, detectors: tuple[str, ...], parameters: tuple[str, ...], options: dict[str, Any]
+) -> tuple[Benchmark, Machine]:
+    """The benchmark and the machine that the options ask for."""
+    from dataclasses import replace
+
+    from oodbench.benchmark import DEFAULT, Benchmark
+    from oodbench.detectors.spec import split_specs
+    from oodbench.plan import Machine
+
+    machine = Machine(**{name: options.pop(name) for name in ("data_root", "device", "batch_size", "workers", "store")})
+    base = Benchmark.load(reference or DEFAULT)
+    given = {key: value for key, value in options.items() if value not in (None, ())}
+    given = {key: split_list(value) if isinstance(value, tuple) else value for key, value in given.items()}
+    if detectors:
+        given["detectors"] = split_specs(",".join(detectors))
+    if parameters:
+        given["parameters"] = {**base.parameters, **assigned(tuple(split_specs(",".join(parameters))))}
+    return replace(base, **given, name=base.name if not given else ""), machine
 
 
 def _below(folder: Path, paths: list[Path]) -> list[Path]:

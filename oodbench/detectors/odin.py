@@ -36,9 +36,8 @@ class Odin(Detector):
         "all have the same energy",
         choices=("linf", "l2", "l1"),
     )
-    fraction: float = parameter(
-        0.1, "share of the values that an l1 step moves", low=1e-6, high=1.0, grid=(0.01, 0.1, 0.5)
-    )
+    # Without a grid: the default step has none.
+    fraction: float = parameter(0.1, "share of the values that an l1 step moves", low=1e-6, high=1.0)
     clip: bool = parameter(False, "clip the moved pixels to [0, 1]")
     preset: str = parameter(
         "paper",

@@ -20,9 +20,9 @@ SHARE, MOST = 0.1, 5000
 """Held-out ID images: this share of the fit images, and no more than so many."""
 
 
-def hold_out(fit: ImageSet, seed: int) -> tuple[ImageSet, ImageSet]:
+def hold_out(fit: ImageSet, seed: int, share: float = SHARE) -> tuple[ImageSet, ImageSet]:
     """Labelled fit images that are held out, each class in its share, and those that remain; drawn by the seed."""
-    count = min(MOST, max(1, round(SHARE * len(fit))))
+    count = min(MOST, max(1, round(share * len(fit))))
     assert fit.labels is not None  # in_memory refuses such sets, load_id too
     chosen = stratified(fit.labels, count, set_generator(seed, f"held out {fit.name}"))
     held = fit.subset(chosen, f"{count} held out with seed {seed}")
