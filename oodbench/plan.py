@@ -15,8 +15,9 @@ import torch
 from oodbench.benchmark import Benchmark
 from oodbench.classifier import Classifier
 from oodbench.data.imageset import ImageSet
-from oodbench.data.load import InDistribution, expand_ood, is_generated, is_inverted, load_id, load_ood
-from oodbench.data.matching import ImageShape
+from oodbench.data.inputs import Form
+from oodbench.data.load import InDistribution, expand_ood, is_inverted, is_made, load_id, load_ood
+from oodbench.data.preprocess import Preprocess, stretched
 from oodbench.data.reading import remembering
 from oodbench.detectors.base import Detector
 from oodbench.detectors.catalogue import catalogue, name_of
@@ -83,8 +84,8 @@ class Plan:
         whole: the ID set, on whose whole training split classifiers are trained.
         id_set: what of it is drawn to fit and to test detectors on.
         assignments: which detectors read which classifier.
-        sets: per image form of the classifiers, since generated sets are made in it, the scored OOD sets and the
-            validation sets.
+        sets: per input form of the classifiers, since generated and derived sets are made in it, the scored OOD sets
+            and the validation sets.
         inverted: names of scored sets that are still to be made, of each classifier that the user asked for.
         detectors: label → detector, not fitted.
         notes: what was decided for the user, in sentences.
@@ -97,7 +98,7 @@ class Plan:
     id_set: InDistribution
     assignments: list[Assignment]
     detectors: dict[str, Detector]
-    sets: dict[ImageShape, tuple[list[ImageSet], list[ImageSet]]]
+    sets: dict[Form, tuple[list[ImageSet], list[ImageSet]]]
     inverted: tuple[str, ...]
     notes: list[str]
 
@@ -130,11 +131,19 @@ def make_plan(benchmark: Benchmark, machine: Machine, classifiers: Sequence[Clas
     from_data = [name for name in scored if name not in inverted]
     load_sets = partial(_load_sets, benchmark, from_data, validation, machine, id_set, {})
     # In the ID images' form, that of all classifiers trained here, before any is: what is missing is said first.
-    sets = {whole.image_shape: load_sets(whole.image_shape)}
+    form: Form = stretched(whole.image_shape)
+    sets = {form: load_sets(form)}
     given = own_checkpoints(benchmark.models, detectors)
     wanted = bases(benchmark, classifiers, set(given.values()), whole)
-    sets |= {shape: load_sets(shape) for shape in {base.image_shape for base in wanted} - sets.keys()}
     assignments = _assignments(wanted, detectors, given)
+    forms = dict.fromkeys(one.form for one in (*wanted, *(assigned.wanted for assigned in assignments)))
+    sets |= {form: load_sets(form) for form in forms if form not in sets}
+    for base in wanted if inverted else ():
+        if not base.form.has_pixels:
+            raise OodbenchError(
+                f"{inverted[0]} cannot be made of {base.name}: {base.form.words}, so no image can be written that it "
+                f"would take; end the transform in a Normalize of torchvision, or leave {inverted[0]} out"
+            )
     if any(base.is_trained for base in wanted) and (benchmark.mean or benchmark.std):
         notes.append(f"--mean and --std are not used for what is trained here, with those of {whole.name}")
     notes += [*more, *still_more]
@@ -148,7 +157,7 @@ def _load_sets(
     machine: Machine,
     id_set: InDistribution,
     known: dict[tuple[str, int | None], ImageSet],
-    shape: ImageShape,
+    form: Form,
 ) -> tuple[list[ImageSet], list[ImageSet]]:
     """The scored OOD sets and the validation sets, none of which is scored; what is generated, in that form.
 
@@ -158,8 +167,8 @@ def _load_sets(
     """
 
     def load(name: str, limit: int | None) -> ImageSet:
-        if (name, limit) not in known or is_generated(name):
-            images = load_ood(name, id_set=id_set, shape=shape, seed=benchmark.seed, data_root=machine.data_root)
+        if (name, limit) not in known or is_made(name):
+            images = load_ood(name, id_set=id_set, shape=form, seed=benchmark.seed, data_root=machine.data_root)
             known[name, limit] = _drawn(images, limit, benchmark.seed, "OOD")
         return known[name, limit]
 
@@ -205,7 +214,7 @@ def bases(
     wanted = []
     for one in there:
         if isinstance(one, str):
-            wanted.append(Wanted(one, one, id_set.image_shape))
+            wanted.append(Wanted(one, one, stretched(id_set.image_shape)))
             continue
         if one.num_classes != id_set.num_classes:
             raise OodbenchError(
@@ -215,7 +224,7 @@ def bases(
         # Beside a network of another project, detectors' own are the small one for that size of image.
         architecture = one.name if one.name in MODELS else default_model(one.image_shape)
         name = one.name if names.count(one.name) == 1 else f"{one.name}-{one.content_hash()[:6]}"
-        wanted.append(Wanted(name, architecture, one.image_shape, given=one))
+        wanted.append(Wanted(name, architecture, one.form, given=one))
     if len({one.name for one in wanted}) < len(wanted):
         raise OodbenchError("the same classifier is named twice; name each once")
     return wanted
@@ -254,7 +263,7 @@ def _own(part: Detector, bases: Sequence[Wanted], reference: str | None) -> list
     assert part.reads is not None
     if find_recipe(part.reads).derive is not None:
         names, first = tuple(one.name for one in bases), bases[0]
-        own = Wanted(f"{'+'.join(names)}+{part.reads}", "", first.image_shape, recipe=part.reads, members=names)
+        own = Wanted(f"{'+'.join(names)}+{part.reads}", "", first.form, recipe=part.reads, members=names)
         return [(names, own)]
     if reference is not None and part != type(part)():
         raise OodbenchError(
@@ -263,19 +272,22 @@ def _own(part: Detector, bases: Sequence[Wanted], reference: str | None) -> list
         )
     # Bases for which it is the same have one between them, so that images pass it once. A recipe that fine-tunes starts
     # from the classifier itself, where it is there and of an architecture that is known here.
-    alike: dict[tuple[str, ImageShape, Classifier | None], list[str]] = {}
+    alike: dict[tuple[str, Preprocess, Classifier | None], list[str]] = {}
     tunes = find_recipe(part.reads).finetuning is not None and not reference
     for base in bases:
         start = base.given if tunes and base.given and base.given.name == base.architecture else None
-        alike.setdefault(("" if reference else base.architecture, base.image_shape, start), []).append(base.name)
+        # A function of the user's cannot be kept with a checkpoint.
+        form = base.form if isinstance(base.form, Preprocess) else stretched(base.form.shape)
+        start = start if form == base.form else None
+        alike.setdefault(("" if reference else base.architecture, form, start), []).append(base.name)
     training = [one for one in parameters(type(part)) if one.training]
     given = {one.name: getattr(part, one.name) for one in training if getattr(part, one.name) != one.default}
     return [
         (
             tuple(models),
-            Wanted(f"{models[0]}+{label(part)}", architecture, shape, None, reference, part.reads, given, start=start),
+            Wanted(f"{models[0]}+{label(part)}", architecture, form, None, reference, part.reads, given, start=start),
         )
-        for (architecture, shape, start), models in alike.items()
+        for (architecture, form, start), models in alike.items()
     ]
 
 

@@ -11,6 +11,7 @@ import torch
 
 from oodbench.classifier import Classifier
 from oodbench.data.imageset import ImageSet
+from oodbench.data.inputs import AnyForm
 from oodbench.data.load import InDistribution
 from oodbench.errors import OodbenchError
 from oodbench.files import check_writable
@@ -30,6 +31,7 @@ class Training:
         values: settings by name, texts or values.
         start: a checkpoint that is fine-tuned, of recipes that do so.
         mean, std: its input normalisation, see `models.load_classifier`.
+        form: into which images are brought, where nothing is fine-tuned; by default that of the ID images.
         calibrate_on: ID images that a recipe calibrates on, if not on a part of the training images.
     """
 
@@ -39,6 +41,7 @@ class Training:
     start: str | None = None
     mean: str | None = None
     std: str | None = None
+    form: AnyForm | None = None
     calibrate_on: ImageSet | None = None
 
 
@@ -73,7 +76,7 @@ def train_by_hand(
         id_set.fit,
         id_set.test,
         num_classes=id_set.num_classes,
-        image_shape=start.image_shape if start else id_set.image_shape,
+        form=start.form if start else wanted.form or id_set.image_shape,
         settings=settings,
         checkpoint=checkpoint,
         device=device,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from oodbench.classifier import Classifier
 from oodbench.data.imageset import ImageSet
-from oodbench.data.matching import ImageShape, match
+from oodbench.data.inputs import AnyForm, brought
 from oodbench.data.seeding import set_generator
 from oodbench.data.splits import stratified
 from oodbench.pixels import to_unit
@@ -40,9 +40,9 @@ def garbage_shares(classifier: Classifier, kinds: Mapping[str, Tensor]) -> dict[
     return {kind: share(images) for kind, images in kinds.items()}
 
 
-def matched(images: ImageSet, image_shape: ImageShape) -> Tensor:
-    """All images of a set in memory, in the form (C, H, W)."""
-    return torch.cat([match(chunk, image_shape) for chunk in images.chunks()])
+def matched(images: ImageSet, form: AnyForm) -> Tensor:
+    """All images of a set in memory, in an input form."""
+    return torch.cat([brought(images, chunk, form) for chunk in images.chunks()])
 
 
 def batches(classifier: Classifier, images: Tensor) -> Iterator[Tensor]:
