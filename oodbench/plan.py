@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from oodbench.benchmark import Benchmark
+from oodbench.benchmark import PREPROCESS, Benchmark
 from oodbench.classifier import Classifier
 from oodbench.data.imageset import ImageSet
 from oodbench.data.inputs import Form
@@ -144,8 +144,9 @@ def make_plan(benchmark: Benchmark, machine: Machine, classifiers: Sequence[Clas
                 f"{inverted[0]} cannot be made of {base.name}: {base.form.words}, so no image can be written that it "
                 f"would take; end the transform in a Normalize of torchvision, or leave {inverted[0]} out"
             )
-    if any(base.is_trained for base in wanted) and (benchmark.mean or benchmark.std):
-        notes.append(f"--mean and --std are not used for what is trained here, with those of {whole.name}")
+    unused = [f"--{name}" for name in ("mean", "std", *PREPROCESS) if getattr(benchmark, name) is not None]
+    if any(base.is_trained for base in wanted) and unused:
+        notes.append(f"{', '.join(unused)}: not used for what is trained here, with the images of {whole.name}")
     notes += [*more, *still_more]
     return Plan(benchmark, machine, device, whole, id_set, assignments, detectors, sets, inverted, notes)
 
@@ -239,6 +240,7 @@ def _loaded(reference: str, benchmark: Benchmark, id_set: InDistribution) -> Cla
         image_shape=id_set.image_shape,
         mean=benchmark.mean,
         std=benchmark.std,
+        **{name: getattr(benchmark, name) for name in PREPROCESS},
     )
 
 

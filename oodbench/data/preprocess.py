@@ -45,6 +45,9 @@ KERNELS = {
 }
 """What resizes; those on tensors compute in float64 and round, so that bytes do not depend on the processor."""
 
+LARGEST_MEAN, LARGEST_STD = 1.0, 10.0
+"""Of a normalisation of pixels in [0, 1]: no mean is larger; a larger std would leave no contrast at all."""
+
 ON_TENSORS = ("nearest", "bilinear", "bicubic")
 
 
@@ -99,6 +102,7 @@ class Preprocess:
             object.__setattr__(self, name, per_channel(getattr(self, name), self.channels, name))
         if not all(value > 0 for value in self.std):
             raise OodbenchError(f"the standard deviations of the input normalisation must be positive: {self.std}")
+        refuse_bytes(self.mean, self.std)
 
     def __call__(self, images: Images) -> Tensor:
         """Stored images, uint8, as uint8 N×C×H×W, image by image: the same in every batch."""
@@ -223,6 +227,23 @@ def per_channel(value: float | Sequence[float], channels: int, what: str) -> tup
             f"give one value, or one per channel"
         )
     return values
+
+
+def refuse_bytes(mean: Sequence[float], std: Sequence[float], option: str = "") -> None:
+    """Raise OodbenchError where a normalisation is of pixels in 0 … 255.
+
+    Args:
+        option: what stands before the names in the message.
+    """
+    if all(value <= LARGEST_MEAN for value in mean) and all(value <= LARGEST_STD for value in std):
+        return
+    written = {"mean": mean, "std": std}
+    divided = [f"{option}{name} {','.join(f'{one / 255:.4g}' for one in values)}" for name, values in written.items()]
+    raise OodbenchError(
+        f"{option}mean {','.join(f'{value:g}' for value in mean)} with {option}std "
+        f"{','.join(f'{value:g}' for value in std)} is of pixels in 0 … 255, and these are in [0, 1]: divide by 255, "
+        f"{' '.join(divided)}"
+    )
 
 
 def _cropped(tensor: Tensor, size: Size) -> Tensor:

@@ -29,6 +29,9 @@ from oodbench.errors import OodbenchError
 TRIES = 8
 """How often a transform is tried on one picture, to see whether it always gives the same."""
 
+ROUNDING, OVERSHOOT = 1e-6, 0.3
+"""By how much pixels leave [0, 1], or 8 bits: where a black picture stays black; and where bicubic meets edges."""
+
 PACKAGES = ("pillow", "torchvision", "torch")
 """Whose version decides what most transforms give."""
 
@@ -70,7 +73,8 @@ class Transform:
         given = torch.stack([self._one(image) for image in images])
         if self.has_pixels and given.is_floating_point():
             rounded = (given * 255).round()
-            return rounded.to(torch.uint8) if torch.equal(rounded.div(255), given) else given
+            is_eight_bit = bool(((rounded.div(255) - given).abs() <= ROUNDING).all())
+            return rounded.clamp(0, 255).to(torch.uint8) if is_eight_bit else given
         return given
 
     def _one(self, image: np.ndarray) -> Tensor:
@@ -165,7 +169,7 @@ def form_of(
         )
     shape: ImageShape = tuple(tries[0].shape)  # type: ignore[assignment]
     ends = [output(function, np.full_like(picture, value), channels) for value in (0, 255)]
-    unit = all(one.dtype == torch.uint8 or bool(((one >= 0) & (one <= 1)).all()) for one in (*ends, *tries))
+    unit = all(_within(one, ROUNDING) for one in ends) and _within(tries[0], OVERSHOOT)
     if image_shape is not None and shape != image_shape:
         raise OodbenchError(f"the transform gives images of {shape}, not {image_shape}; leave out image_shape")
     means, deviations = known or (0.0 if mean is None else mean, 1.0 if std is None else std)
@@ -205,12 +209,16 @@ def of_preset(transform: object) -> Preprocess | None:
     return Preprocess(resize, crop, interpolation, mean=tuple(preset.mean), std=tuple(preset.std))
 
 
+def _within(given: Tensor, beyond: float) -> bool:
+    return given.dtype == torch.uint8 or bool(((given >= -beyond) & (given <= 1 + beyond)).all())
+
+
 def _without_normalisation(function: Any) -> tuple[Any, tuple[Sequence[float], Sequence[float]] | None]:
     """A Compose of torchvision, version 1 or 2, without the Normalize that is its last step."""
     steps = getattr(function, "transforms", None)
     if not (_is_of_torchvision(function, "Compose") and steps and _is_of_torchvision(steps[-1], "Normalize")):
         return function, None
-    mean, std = (torch.as_tensor(getattr(steps[-1], name)).flatten().double().tolist() for name in ("mean", "std"))
+    mean, std = (np.ravel(getattr(steps[-1], name)).tolist() for name in ("mean", "std"))
     return type(function)(list(steps[:-1])), (mean, std)
 
 
@@ -293,8 +301,10 @@ COMPILED = ("torch", "torchvision", "PIL", "numpy", "builtins")
 
 
 @cache
-def _is_installed(module: str) -> bool:
+def _is_installed(module: str | None) -> bool:
     """Whether a module is of Python or of an installed package, and not the user's own."""
+    if module is None:
+        return False
     if module.partition(".")[0] in COMPILED:
         return True
     file = getattr(sys.modules.get(module), "__file__", None)
