@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from oodbench.card import Card
     from oodbench.classifier import Classifier
     from oodbench.data.imageset import ImageSet
+    from oodbench.data.preprocess import Preprocess
     from oodbench.detectors.base import Detector, parameter
     from oodbench.errors import NotFittedError, OodbenchError
     from oodbench.guard import Guard, fit, load_guard
@@ -35,6 +36,7 @@ _PUBLIC = {
     "NotFittedError": "oodbench.errors",
     "OodbenchError": "oodbench.errors",
     "Outputs": "oodbench.outputs",
+    "Preprocess": "oodbench.data.preprocess",
     "Result": "oodbench.run_folder",
     "evaluate": "oodbench.metrics",
     "fit": "oodbench.guard",
@@ -56,6 +58,7 @@ __all__ = [
     "NotFittedError",
     "OodbenchError",
     "Outputs",
+    "Preprocess",
     "Result",
     "__version__",
     "evaluate",

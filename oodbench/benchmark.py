@@ -19,6 +19,7 @@ DEFAULT = "digits"
 """The benchmark that is run where none is named."""
 
 _DECIDED = ("id", "ood", "name", "parameters")
+PREPROCESS = ("resize", "crop", "interpolation", "preprocess")
 VERSION = 1
 
 
@@ -33,6 +34,8 @@ class Benchmark:
         models: classifiers: a checkpoint's path, `ARCHITECTURE=PATH`, or an architecture that oodbench trains on the
             ID set; none is the default architecture for the ID set's images.
         mean, std: input normalisation of checkpoints that do not know theirs: numbers separated by commas, or a name.
+        resize, crop, interpolation, preprocess: how images become their input: 256 or "224x224", 224, "bicubic"; or the
+            name of published weights, "ResNet50_Weights.IMAGENET1K_V2".
         detectors: names with parameters, e.g. `odin(norm=l2)`, or from Python Detector objects; None are the default
             ones of the catalogue, on anything but the default ID set and classifier without those that train one.
         parameters: hyper-parameters of all detectors of a name, e.g. {"odin.epsilon": 0.002}.
@@ -51,6 +54,10 @@ class Benchmark:
     models: tuple[str, ...] = ()
     mean: str | None = None
     std: str | None = None
+    resize: str | int | None = None
+    crop: str | int | None = None
+    interpolation: str | None = None
+    preprocess: str | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
     fit: str | None = None
     fit_limit: int = 5000
@@ -80,6 +87,11 @@ class Benchmark:
         for text in ("id", "name"):
             if not isinstance(getattr(self, text), str):
                 raise OodbenchError(f"the benchmark's '{text}' must be a name, not {getattr(self, text)!r}")
+        for name in PREPROCESS:
+            value = getattr(self, name)
+            sizes = (str, int) if name in ("resize", "crop") else (str,)
+            if value is not None and (not isinstance(value, sizes) or isinstance(value, bool)):
+                raise OodbenchError(f"the benchmark's '{name}' must be a text such as \"224\", not {value!r}")
         for needed in ("ood", "detectors"):
             if getattr(self, needed) == ():
                 raise OodbenchError(f"the benchmark names no {needed}; give at least one")
@@ -121,6 +133,8 @@ class Benchmark:
     def as_dict(self) -> dict[str, Any]:
         """Values that JSON can hold, as they stand on the card."""
         values = {one.name: getattr(self, one.name) for one in fields(self)}
+        # What is not said does not stand there, so that benchmarks from before it could be said are what they were.
+        values = {name: value for name, value in values.items() if name not in PREPROCESS or value is not None}
         values["parameters"] = dict(self.parameters)
         values["detectors"] = None if self.detectors is None else list(map(str, self.detectors))
         if not self.tuning:

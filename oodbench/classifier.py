@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any
@@ -13,6 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from oodbench.anatomy import Anatomy, examine, runnable
+from oodbench.data.inputs import Form
+from oodbench.data.matching import ImageShape
+from oodbench.data.preprocess import stretched
+from oodbench.data.transform import form_of
 from oodbench.errors import OodbenchError
 from oodbench.heads import feature_gradient, features_of, find_logits, head_of
 from oodbench.layers import IMAGES
@@ -20,16 +24,21 @@ from oodbench.outputs import Head
 
 
 class Classifier:
-    """A torch module with its input normalisation, image form, classes, head and candidate layers.
+    """A torch module with what brings images into its input form, its classes, head and candidate layers.
 
     Args:
         module: maps normalised images, float N×C×H×W, to logits, N×K, or returns them in a dictionary, a tuple or an
             object with `.logits`. It is never changed: `inference` puts it into eval mode and restores every mode
             afterwards. One whose outputs are meant to be log-probabilities declares `returns_log_probabilities`.
         num_classes: K.
-        image_shape: (C, H, W) of the images that it takes; C is 1 or 3.
+        image_shape: (C, H, W) of the images that it takes; C is 1 or 3. Images of another size are stretched, as is
+            usual for networks trained on small ones; for others give `preprocess` or `transform` instead.
         mean, std: input normalisation per channel, in units of [0, 1] pixels; one number serves all channels.
             The defaults 0 and 1 mean that the module normalises by itself, or was trained without.
+        preprocess: how images become its input: resize, kernel, crop, mean and std.
+        transform: or a callable from a PIL image (RGB, or L where `image_shape` says one channel) to a tensor C×H×W:
+            that of torchvision, timm or open_clip for evaluation, or any function. A Normalize at its end is split off,
+            so that detectors perturb pixels; any other output is taken as it comes.
         name: how reports call it; the module's class name by default.
         head: name of the submodule whose input is the penultimate features and whose output is the logits;
             found by itself when the last step is a linear layer, or a 1×1 convolution and the mean over space. Where a
@@ -45,9 +54,9 @@ class Classifier:
         memory_format: in which images are passed.
 
     Raises:
-        OodbenchError: the normalisation does not fit the channels, the module does not return N×K logits for
-            images of that shape, ends in a softmax or has weights that are NaN, or a name is not that of a submodule,
-            or not of the head: `head(features) = logits` is checked on random images.
+        OodbenchError: image form and normalisation are given twice, or do not fit each other; the module does not
+            return N×K logits for images of that shape, ends in a softmax or has weights that are NaN; or a name is not
+            that of a submodule, or not of the head: `head(features) = logits` is checked on random images.
     """
 
     def __init__(
@@ -55,9 +64,11 @@ class Classifier:
         module: nn.Module,
         *,
         num_classes: int,
-        image_shape: tuple[int, int, int],
-        mean: float | Sequence[float] = 0.0,
-        std: float | Sequence[float] = 1.0,
+        image_shape: ImageShape | None = None,
+        mean: float | Sequence[float] | None = None,
+        std: float | Sequence[float] | None = None,
+        preprocess: Form | None = None,
+        transform: Callable[[Any], Any] | None = None,
         name: str | None = None,
         head: str | None = None,
         layers: Sequence[str] | None = None,
@@ -65,13 +76,9 @@ class Classifier:
     ) -> None:
         self.module, notes = runnable(module)
         self.num_classes = num_classes
-        self.image_shape = image_shape
+        self.preprocess = _preprocess(image_shape, mean, std, preprocess, transform)
         self.training = dict(training or {})
         self.name = name or type(self.module).__name__
-        self.mean = _per_channel(mean, image_shape[0], "mean")
-        self.std = _per_channel(std, image_shape[0], "std")
-        if not all(value > 0 for value in self.std):
-            raise OodbenchError(f"the standard deviations of the input normalisation must be positive: {self.std}")
         found = self._examined(head, layers)
         self.head, self.layers, self.map_layers = found.head, found.layers, found.map_layers
         self.class_tokens, self.memory_format = found.class_tokens, found.memory_format
@@ -116,6 +123,26 @@ class Classifier:
         mean = torch.tensor(self.mean, dtype=images.dtype, device=images.device).view(1, -1, 1, 1)
         std = torch.tensor(self.std, dtype=images.dtype, device=images.device).view(1, -1, 1, 1)
         return (images - mean) / std
+
+    @property
+    def image_shape(self) -> ImageShape:
+        """(C, H, W) of the images that it takes."""
+        return self.preprocess.shape
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """Of the input, per channel, in units of [0, 1] pixels."""
+        return self.preprocess.mean
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """Standard deviation, likewise."""
+        return self.preprocess.std
+
+    @property
+    def form(self) -> Form:
+        """The preprocess without normalisation: what decides the pixels that enter."""
+        return self.preprocess.form
 
     @contextmanager
     def inference(self) -> Iterator[None]:
@@ -169,22 +196,25 @@ class Classifier:
         return other
 
     def facts(self) -> dict[str, Any]:
-        """Classes, image form and normalisation, in plain values."""
+        """Classes, image form, normalisation and, where it is not the default, preprocess, in plain values."""
+        told = self.preprocess.facts()
         return {
             "num_classes": self.num_classes,
             "image_shape": list(self.image_shape),
             "mean": list(self.mean),
             "std": list(self.std),
+            **({"preprocess": told} if told else {}),
         }
 
     def content_hash(self) -> str:
-        """SHA-256 of everything that decides the logits: architecture, weights, buffers, normalisation, form."""
+        """SHA-256 of everything that decides the logits: architecture, weights, buffers, preprocess."""
         digest = hashlib.sha256()
         digest.update(repr(self.module).encode())
         for part in self.module.modules():
             if isinstance(part, torch.jit.ScriptModule):  # which does not show what it does
                 digest.update(str(getattr(part, "code", "")).encode())
         digest.update(repr((self.num_classes, self.image_shape, self.mean, self.std)).encode())
+        digest.update(self.preprocess.told.encode())
         # Not the state dict, which leaves out buffers that are not saved.
         tensors = chain(self.module.named_parameters(), self.module.named_buffers())
         for name, tensor in sorted(tensors, key=lambda named: named[0]):
@@ -194,13 +224,22 @@ class Classifier:
         return digest.hexdigest()
 
 
-def _per_channel(value: float | Sequence[float], channels: int, what: str) -> tuple[float, ...]:
-    values = (float(value),) * channels if isinstance(value, int | float) else tuple(map(float, value))
-    if len(values) == 1:
-        values *= channels
-    if len(values) != channels:
-        raise OodbenchError(
-            f"the input normalisation's {what} has {len(values)} values for images of {channels} channel(s); "
-            f"give one value, or one per channel"
-        )
-    return values
+def _preprocess(
+    image_shape: ImageShape | None,
+    mean: float | Sequence[float] | None,
+    std: float | Sequence[float] | None,
+    preprocess: Form | None,
+    transform: Callable[[Any], Any] | None,
+) -> Form:
+    """How images become input, of what the user gave."""
+    if transform is not None and preprocess is None:
+        return form_of(transform, image_shape, mean, std)
+    if transform is None and preprocess is None:
+        if image_shape is None:
+            raise OodbenchError("give the classifier its image_shape (C, H, W), a preprocess or a transform")
+        return stretched(image_shape, 0.0 if mean is None else mean, 1.0 if std is None else std)
+    if transform is not None or mean is not None or std is not None or preprocess is None:
+        raise OodbenchError("a preprocess says all of it: leave out mean, std and transform, or give only those")
+    if image_shape is not None and tuple(image_shape) != preprocess.shape:
+        raise OodbenchError(f"the preprocess gives images of {preprocess.shape}, not {image_shape}; leave that out")
+    return preprocess

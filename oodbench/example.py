@@ -58,7 +58,7 @@ class Example:
         as_set = ImageSet("gratings", ArraySource(images.permute(0, 2, 3, 1).numpy()), origin="generated")
         proxies = {}
         for name in sorted(needs.named("proxy") | needs.named("validation-proxy")):
-            proxy = torch.from_numpy(np.asarray(make_proxy(name, as_set, seed=0).read(0, len(as_set))))
+            proxy = torch.from_numpy(np.asarray(make_proxy(name, as_set, 0, self.classifier.form).read(0, len(as_set))))
             proxies[name], _ = collected(self.passes(proxy.permute(0, 3, 1, 2), needs | Needs("logits")))
         labels = self.fit_labels[:stop].to(self.classifier.device)
         return FitData(outputs, labels, proxies, reduced=reduced["own"])

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from oodbench.classifier import Classifier
 from oodbench.data.imageset import ArraySource, ImageSet
+from oodbench.data.inputs import from_facts
 from oodbench.data.load import make_proxy
 from oodbench.data.loader import batches
-from oodbench.data.matching import match
 from oodbench.detectors.base import Detector
 from oodbench.detectors.spec import build
 from oodbench.detectors.state import read_file, save_state
@@ -41,7 +41,8 @@ class Scorer:
     def score(self, images: Images) -> NDArray[np.float64]:
         """One float64 score an image, (N,): the higher, the more in-distribution.
 
-        Images of another size or number of channels are brought to the classifier's as in a run.
+        Images are brought into the classifier's form as in a run. Float tensors that have its form already are taken
+        as they are.
 
         Raises:
             OodbenchError: they are of another form than `Images`, or a score is not finite.
@@ -100,7 +101,8 @@ class Guard:
             network: the classifier, or its torch module, wherever it lies; it stays as it is.
 
         Raises:
-            OodbenchError: it is another classifier than that which the detector was fitted on.
+            OodbenchError: it is another classifier than that which the detector was fitted on, or a module whose
+                images a function of the user's prepares: that is given with the classifier.
         """
         classifier = network if isinstance(network, Classifier) else _classifier(network, self.facts)
         found, wanted = classifier.content_hash(), self.facts["content_hash"]
@@ -142,7 +144,7 @@ def fit(
     if names:
         as_set = images if isinstance(images, ImageSet) else _as_set(images)
         for name in sorted(names):
-            proxy = _batches(make_proxy(name, as_set, seed), classifier, batch_size)
+            proxy = _batches(make_proxy(name, as_set, seed, classifier.form), classifier, batch_size)
             proxies[name], _ = collected(passes(classifier, proxy, needs.stored))
     if labels is None and isinstance(images, ImageSet):
         labels = images.labels
@@ -197,9 +199,7 @@ def _classifier(network: nn.Module, facts: dict[str, Any]) -> Classifier:
     return Classifier(
         network,
         num_classes=facts["num_classes"],
-        image_shape=tuple(facts["image_shape"]),
-        mean=facts["mean"],
-        std=facts["std"],
+        preprocess=from_facts(facts),
         name=facts["name"],
         head=facts.get("head"),
         layers=facts.get("layers"),
@@ -208,14 +208,15 @@ def _classifier(network: nn.Module, facts: dict[str, Any]) -> Classifier:
 
 def _batches(images: Images, classifier: Classifier, batch_size: int) -> Iterator[Tensor]:
     """Batches in the classifier's form, uint8, or float where the images are so and already of that form."""
-    if isinstance(images, ImageSet):
-        yield from (batch for batch, _ in batches(images, classifier.image_shape, batch_size))
-        return
-    tensor = _channels_first(images)
-    for part in tensor.tensor_split(math.ceil(len(tensor) / batch_size)) if len(tensor) else ():
-        if tuple(part.shape[1:]) != classifier.image_shape:
-            part = match(_quantised(part).permute(0, 2, 3, 1).cpu().numpy(), classifier.image_shape)
-        yield part
+    if not isinstance(images, ImageSet):
+        tensor = _channels_first(images)
+        if not len(tensor):
+            return
+        if tensor.is_floating_point() and tuple(tensor.shape[1:]) == classifier.image_shape:
+            yield from tensor.tensor_split(math.ceil(len(tensor) / batch_size))
+            return
+        images = _as_set(tensor)
+    yield from (batch for batch, _ in batches(images, classifier.form, batch_size))
 
 
 def _channels_first(images: np.ndarray | Tensor) -> Tensor:

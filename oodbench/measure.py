@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from oodbench.data.imageset import ImageSet
+from oodbench.data.inputs import Form
 from oodbench.data.load import make_proxy
 from oodbench.data.noise import DerivedSource
 from oodbench.data.reading import Shard, side_by_side
@@ -34,16 +35,24 @@ def fit(plan: Plan, subjects: Sequence[Subject]) -> None:
     reduced: dict[Subject, dict[str, list[Outputs]]] = {one: {} for one in subjects}
     images = plan.id_set.fit
     learners = [one for one in subjects if one.learns]
-    validation = {one: plan.sets[one.classifier.image_shape][1] for one in learners}
-    wanted = {name for one in learners for name in _proxies(one, bool(validation[one]))}
-    proxies = [make_proxy(name, images, plan.benchmark.seed) for name in sorted(wanted)]
+    validation = {one: plan.sets[one.classifier.form][1] for one in learners}
+    wanted: dict[Form, set[str]] = {}
+    for one in learners:
+        wanted.setdefault(one.classifier.form, set()).update(_proxies(one, bool(validation[one])))
+    made = {
+        form: [make_proxy(name, images, plan.benchmark.seed, form) for name in sorted(names)]
+        for form, names in wanted.items()
+    }
+    proxies = [*chain(*made.values())]
     roles = {images: "fit"} | dict.fromkeys(proxies, "proxy")
     roles |= {one: "validation" for sets in validation.values() for one in sets}
     groups = [[images, *proxies], *([one] for one, role in roles.items() if role == "validation")] if learners else []
-    for shard in _shards(plan, groups):
+    for shard in _shards(plan, groups, learners):
         for one in learners:
             role = roles[shard.images]
-            if role == "proxy" and shard.images.name not in _proxies(one, bool(validation[one])):
+            if role == "proxy" and not (
+                shard.images in made[one.classifier.form] and shard.images.name in _proxies(one, bool(validation[one]))
+            ):
                 continue
             if role == "validation" and shard.images not in validation[one]:
                 continue
@@ -83,14 +92,14 @@ def score(plan: Plan, subjects: Sequence[Subject]) -> tuple[Scores, Answers, dic
     scores: dict[tuple[str, str, str], list[np.ndarray]] = {}
     answers: dict[tuple[str, ImageSet], list[np.ndarray]] = {}
     worst, test = WorstSeen(), plan.id_set.test
-    for shard in _shards(plan, _scored_groups(plan, subjects)):
+    for shard in _shards(plan, _scored_groups(plan, subjects), subjects):
         for one in subjects:
             if shard.images is not test and shard.images not in _scored(plan, one):
                 continue
             found, given = one.score(shard, "ID test" if shard.images is test else "OOD")
             answers.setdefault((one.classifier.name, shard.images), []).append(given)
             for model in one.rows_of(shard.images):
-                worst.see(model, shard, one.classifier.image_shape, found, lowest=shard.images is test)
+                worst.see(model, shard, one.classifier.form, found, lowest=shard.images is test)
                 for label, part in found.items():
                     scores.setdefault((model, label, shard.images.name), []).append(part)
     for scored, validation in plan.sets.values():
@@ -100,8 +109,8 @@ def score(plan: Plan, subjects: Sequence[Subject]) -> tuple[Scores, Answers, dic
 
 
 def _scored(plan: Plan, subject: Subject) -> list[ImageSet]:
-    """The OOD sets that a classifier is shown: of those made in an image form, those of its own form alone."""
-    return [*plan.sets[subject.classifier.image_shape][0], *chain(*subject.against.values())]
+    """The OOD sets that a classifier is shown: of those made in an input form, those of its own form alone."""
+    return [*plan.sets[subject.classifier.form][0], *chain(*subject.against.values())]
 
 
 def _scored_groups(plan: Plan, subjects: Sequence[Subject]) -> list[list[ImageSet]]:
@@ -111,9 +120,10 @@ def _scored_groups(plan: Plan, subjects: Sequence[Subject]) -> list[list[ImageSe
     return [[plan.id_set.test, *derived], *([images] for images in scored if images not in derived)]
 
 
-def _shards(plan: Plan, groups: Sequence[Sequence[ImageSet]]) -> Iterator[Shard]:
+def _shards(plan: Plan, groups: Sequence[Sequence[ImageSet]], subjects: Sequence[Subject]) -> Iterator[Shard]:
+    forms = list(dict.fromkeys(one.classifier.form for one in subjects))
     for group in groups:
-        for shard in side_by_side(group, SHARD, plan.machine.workers):
+        for shard in side_by_side(group, SHARD, plan.machine.workers, forms):
             yield shard
             # Also where nobody was shown it: the set's hash is made of all its shards.
             _ = shard.digest

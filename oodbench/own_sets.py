@@ -52,9 +52,8 @@ def inverted_set(
     pixels = images[..., 0] if images.shape[3] == 1 else images
     confidence = _least_confidence(classifier, num_classes, images)
     note = f"put by {classifier.name} into a class with a confidence of {confidence:.3f} or more"
-    return ImageSet(
-        name, ArraySource(pixels), f"inversions of {classifier.name}, seed {seed}", None, ADVERSARIAL, (note,)
-    )
+    origin = f"inversions of {classifier.name}, seed {seed}"
+    return ImageSet(name, ArraySource(pixels), origin, None, ADVERSARIAL, (note,), prepared=True)
 
 
 def _kept(path: Path, count: int) -> np.ndarray | None:

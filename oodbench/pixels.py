@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from oodbench.data.imageset import ImageSet
-from oodbench.data.matching import ImageShape, match
+from oodbench.data.inputs import AnyForm, as_form
 from oodbench.errors import OodbenchError
 from oodbench.transfer import sent
 
@@ -24,8 +24,8 @@ class Pixels:
     labels: Tensor
 
 
-def in_memory(images: ImageSet, num_classes: int, image_shape: ImageShape) -> Pixels:
-    """A labelled image set in memory, in the form (C, H, W).
+def in_memory(images: ImageSet, num_classes: int, form: AnyForm) -> Pixels:
+    """A labelled image set in memory, in an input form.
 
     Raises:
         OodbenchError: there are no images, or labels are missing or are no classes.
@@ -40,7 +40,7 @@ def in_memory(images: ImageSet, num_classes: int, image_shape: ImageShape) -> Pi
             f"{images.name} has the label {images.labels.max()}, but the classifier is to have {num_classes} "
             f"classes (0 to {num_classes - 1})"
         )
-    matched = torch.cat([match(chunk, image_shape) for chunk in images.chunks()])
+    matched = torch.cat([as_form(form).pixels(chunk) for chunk in images.chunks()])
     return Pixels(matched, torch.from_numpy(np.asarray(images.labels, dtype=np.int64)))
 
 

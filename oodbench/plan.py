@@ -5,29 +5,27 @@ Nothing is trained here, and nothing of the user's is changed.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import torch
 
-from oodbench.benchmark import Benchmark
+from oodbench.assignments import Assignment, assign, bases, classes_of, own_checkpoints
+from oodbench.benchmark import PREPROCESS, Benchmark
 from oodbench.classifier import Classifier
 from oodbench.data.imageset import ImageSet
-from oodbench.data.load import InDistribution, expand_ood, is_generated, is_inverted, load_id, load_ood
-from oodbench.data.matching import ImageShape
+from oodbench.data.inputs import Form
+from oodbench.data.load import InDistribution, expand_ood, is_inverted, is_made, load_id, load_ood
+from oodbench.data.preprocess import stretched
 from oodbench.data.reading import remembering
 from oodbench.detectors.base import Detector
 from oodbench.detectors.catalogue import catalogue, name_of
 from oodbench.detectors.spec import build, changed, label, parse_spec
 from oodbench.errors import OodbenchError
-from oodbench.models.catalogue import MODELS, find_model
-from oodbench.models.load import default_model, load_classifier, recipe_of
-from oodbench.parameters import parameters
-from oodbench.recipes.catalogue import Recipe, find_recipe
+from oodbench.recipes.catalogue import find_recipe
 from oodbench.recipes.holdout import hold_out as held_out
-from oodbench.recipes.obtain import Wanted
 from oodbench.store import SHARD
 
 
@@ -57,26 +55,6 @@ class Machine:
 
 
 @dataclass(frozen=True)
-class Assignment:
-    """A classifier, and the detectors that read it.
-
-    Attributes:
-        models: what the detectors' rows are called after, once for each. A classifier that detectors have of their own
-            has its architecture from those that the user asked for, or is given for all, and its rows stand with
-            those of each, where they are scored too.
-    """
-
-    models: tuple[str, ...]
-    wanted: Wanted
-    detectors: Mapping[str, Detector]
-
-    @property
-    def recipe(self) -> Recipe:
-        """How the classifier is made."""
-        return find_recipe(self.wanted.recipe)
-
-
-@dataclass(frozen=True)
 class Plan:
     """All that a run needs, but for the classifiers, which are still to be obtained.
 
@@ -84,8 +62,8 @@ class Plan:
         whole: the ID set, on whose whole training split classifiers are trained.
         id_set: what of it is drawn to fit and to test detectors on.
         assignments: which detectors read which classifier.
-        sets: per image form of the classifiers, since generated sets are made in it, the scored OOD sets and the
-            validation sets.
+        sets: per input form of the classifiers, since generated and derived sets are made in it, the scored OOD sets
+            and the validation sets.
         inverted: names of scored sets that are still to be made, of each classifier that the user asked for.
         detectors: label → detector, not fitted.
         notes: what was decided for the user, in sentences.
@@ -98,7 +76,7 @@ class Plan:
     id_set: InDistribution
     assignments: list[Assignment]
     detectors: dict[str, Detector]
-    sets: dict[ImageShape, tuple[list[ImageSet], list[ImageSet]]]
+    sets: dict[Form, tuple[list[ImageSet], list[ImageSet]]]
     inverted: tuple[str, ...]
     notes: list[str]
 
@@ -134,21 +112,30 @@ def make_plan(
     from_data = [name for name in scored if name not in inverted]
     load_sets = partial(_load_sets, benchmark, from_data, validation, machine, id_set, {})
     # In the ID images' form, that of all classifiers trained here, before any is: what is missing is said first.
-    sets = {whole.image_shape: load_sets(whole.image_shape)}
+    form: Form = stretched(whole.image_shape)
+    sets = {form: load_sets(form)}
     given = own_checkpoints(benchmark.models, detectors)
     wanted = bases(benchmark, classifiers, set(given.values()), whole)
     notes += [f"{base.name}: {note}" for base in wanted if base.given for note in base.given.notes]
-    num_classes = _classes_of(wanted, whole)
+    num_classes = classes_of(wanted, whole)
     if num_classes > whole.num_classes:
         notes.append(
             f"the classifier tells {num_classes} classes apart; {whole.name} has images of classes 0 to "
             f"{whole.num_classes - 1}"
         )
         whole, id_set = (replace(one, num_classes=num_classes) for one in (whole, id_set))
-    sets |= {shape: load_sets(shape) for shape in {base.image_shape for base in wanted} - sets.keys()}
-    assignments = _assignments(wanted, detectors, given)
-    if any(base.is_trained for base in wanted) and (benchmark.mean or benchmark.std):
-        notes.append(f"--mean and --std are not used for what is trained here, with those of {whole.name}")
+    assignments = assign(wanted, detectors, given)
+    forms = dict.fromkeys(one.form for one in (*wanted, *(assigned.wanted for assigned in assignments)))
+    sets |= {form: load_sets(form) for form in forms if form not in sets}
+    for base in wanted if inverted else ():
+        if not base.form.has_pixels:
+            raise OodbenchError(
+                f"{inverted[0]} cannot be made of {base.name}: {base.form.words}, so no image can be written that it "
+                f"would take; end the transform in a Normalize of torchvision, or leave {inverted[0]} out"
+            )
+    unused = [f"--{name}" for name in ("mean", "std", *PREPROCESS) if getattr(benchmark, name) is not None]
+    if any(base.is_trained for base in wanted) and unused:
+        notes.append(f"{', '.join(unused)}: not used for what is trained here, with the images of {whole.name}")
     notes += [*more, *still_more]
     return Plan(benchmark, machine, device, whole, id_set, assignments, detectors, sets, inverted, notes)
 
@@ -160,7 +147,7 @@ def _load_sets(
     machine: Machine,
     id_set: InDistribution,
     known: dict[tuple[str, int | None], ImageSet],
-    shape: ImageShape,
+    form: Form,
 ) -> tuple[list[ImageSet], list[ImageSet]]:
     """The scored OOD sets and the validation sets, none of which is scored; what is generated, in that form.
 
@@ -170,8 +157,8 @@ def _load_sets(
     """
 
     def load(name: str, limit: int | None) -> ImageSet:
-        if (name, limit) not in known or is_generated(name):
-            images = load_ood(name, id_set=id_set, shape=shape, seed=benchmark.seed, data_root=machine.data_root)
+        if (name, limit) not in known or is_made(name):
+            images = load_ood(name, id_set=id_set, shape=form, seed=benchmark.seed, data_root=machine.data_root)
             known[name, limit] = _drawn(images, limit, benchmark.seed, "OOD")
         return known[name, limit]
 
@@ -198,137 +185,6 @@ def refuse_leaks(scored: Sequence[ImageSet], validation: Sequence[ImageSet]) -> 
                     f"validation set '{images.name}' holds the same images as scored set '{other.name}', so a choice "
                     f"made on it would leak into the result; use another"
                 )
-
-
-def bases(
-    benchmark: Benchmark,
-    classifiers: Sequence[Classifier],
-    own: Collection[str],
-    id_set: InDistribution,
-) -> list[Wanted]:
-    """What the user asked for: classifiers, or an architecture, to be trained, each under a name of its own."""
-    references = [one for one in benchmark.models if one not in own] or [default_model(id_set.image_shape)]
-    if len(set(references)) < len(references):
-        raise OodbenchError("the same classifier is named twice; name each once")
-    there: list[Classifier | str] = list(classifiers) or [
-        one if is_architecture(one) else _loaded(one, benchmark, id_set) for one in references
-    ]
-    names = [one if isinstance(one, str) else one.name for one in there]
-    wanted = []
-    for one in there:
-        if isinstance(one, str):
-            wanted.append(Wanted(one, one, id_set.image_shape))
-            continue
-        # Labels of somebody's set tell the classes that it shows; the classifier may know more.
-        if one.num_classes < id_set.num_classes or (id_set.published and one.num_classes > id_set.num_classes):
-            raise OodbenchError(
-                f"{one.name} has {one.num_classes} classes, but {id_set.name} has {id_set.num_classes}"
-                f"{id_set.about_labels}; give a classifier that was trained on {id_set.name}, or another --id"
-            )
-        # Beside a network of another project, detectors' own are the small one for that size of image.
-        architecture = one.name if one.name in MODELS else default_model(one.image_shape)
-        name = one.name if names.count(one.name) == 1 else f"{one.name}-{one.content_hash()[:6]}"
-        wanted.append(Wanted(name, architecture, one.image_shape, given=one))
-    if len({one.name for one in wanted}) < len(wanted):
-        raise OodbenchError("the same classifier is named twice; name each once")
-    return wanted
-
-
-def _classes_of(bases: Sequence[Wanted], id_set: InDistribution) -> int:
-    """K, of the classifiers that are there; else of the ID set."""
-    told = {base.name: base.given.num_classes for base in bases if base.given}
-    if len(set(told.values())) > 1:
-        raise OodbenchError(f"the classifiers tell different numbers of classes apart ({told}); use them in two runs")
-    return max(told.values(), default=id_set.num_classes)
-
-
-def _loaded(reference: str, benchmark: Benchmark, id_set: InDistribution) -> Classifier:
-    if "=" not in reference and not Path(reference).exists() and not Path(reference).suffix:
-        find_model(reference)
-    return load_classifier(
-        reference,
-        num_classes=None,
-        image_shape=id_set.image_shape,
-        mean=benchmark.mean,
-        std=benchmark.std,
-    )
-
-
-def _assignments(
-    bases: Sequence[Wanted], detectors: Mapping[str, Detector], given: Mapping[str, str]
-) -> list[Assignment]:
-    """The bases with the detectors that read any classifier, and the others' own classifiers."""
-    shared = {name: detector for name, detector in detectors.items() if detector.reads is None}
-    # An architecture that no detector reads as such need not be trained.
-    derived = any(find_recipe(one.reads).derive for one in detectors.values() if one.reads)
-    assignments = [Assignment((one.name,), one, shared) for one in bases if shared or derived]
-    for part, readers in _by_training(detectors).items():
-        assert part.reads is not None
-        for models, wanted in _own(part, bases, given.get(part.reads)):
-            rows = models if shared else (wanted.name,)
-            assignments.append(Assignment(rows, wanted, readers))
-    return assignments
-
-
-def _own(part: Detector, bases: Sequence[Wanted], reference: str | None) -> list[tuple[tuple[str, ...], Wanted]]:
-    """The classifiers that a detector has of its own, each with the bases whose rows it stands with."""
-    assert part.reads is not None
-    if find_recipe(part.reads).derive is not None:
-        names, first = tuple(one.name for one in bases), bases[0]
-        own = Wanted(f"{'+'.join(names)}+{part.reads}", "", first.image_shape, recipe=part.reads, members=names)
-        return [(names, own)]
-    if reference is not None and part != type(part)():
-        raise OodbenchError(
-            f"{label(part)} says how its classifier is trained, but {reference} is trained already; "
-            f"leave out the checkpoint, or the detector's training parameters"
-        )
-    # Bases for which it is the same have one between them, so that images pass it once. A recipe that fine-tunes starts
-    # from the classifier itself, where it is there and of an architecture that is known here.
-    alike: dict[tuple[str, ImageShape, Classifier | None], list[str]] = {}
-    tunes = find_recipe(part.reads).finetuning is not None and not reference
-    for base in bases:
-        start = base.given if tunes and base.given and base.given.name == base.architecture else None
-        alike.setdefault(("" if reference else base.architecture, base.image_shape, start), []).append(base.name)
-    training = [one for one in parameters(type(part)) if one.training]
-    given = {one.name: getattr(part, one.name) for one in training if getattr(part, one.name) != one.default}
-    return [
-        (
-            tuple(models),
-            Wanted(f"{models[0]}+{label(part)}", architecture, shape, None, reference, part.reads, given, start=start),
-        )
-        for (architecture, shape, start), models in alike.items()
-    ]
-
-
-def own_checkpoints(references: Sequence[str], detectors: Mapping[str, Detector]) -> dict[str, str]:
-    """Recipe → reference, of the checkpoints among the references that are trained by a recipe.
-
-    Raises:
-        OodbenchError: there are two of a recipe, or no detector reads one.
-    """
-    found: dict[str, str] = {}
-    wanted = {detector.reads for detector in detectors.values()}
-    for reference in references:
-        # What is no file is refused, in words, where classifiers are obtained.
-        if not is_architecture(reference) and Path(reference).is_file() and (recipe := recipe_of(reference)):
-            if recipe in found or recipe not in wanted:
-                reason = f"so is {found[recipe]}" if recipe in found else "no detector of this run reads such a one"
-                raise OodbenchError(f"{reference} is trained by the recipe {recipe}, and {reason}; leave it out")
-            found[recipe] = reference
-    return found
-
-
-def _by_training(detectors: Mapping[str, Detector]) -> dict[Detector, dict[str, Detector]]:
-    """The detectors with a classifier of their own, grouped by what decides its training.
-
-    They share a classifier that agree in all their training parameters.
-    """
-    groups: dict[Detector, dict[str, Detector]] = {}
-    for name, detector in detectors.items():
-        if detector.reads is not None:
-            defaults = {facts.name: facts.default for facts in parameters(type(detector)) if not facts.training}
-            groups.setdefault(replace(detector, **defaults), {})[name] = detector
-    return groups
 
 
 def _with_detectors(benchmark: Benchmark, given: bool) -> tuple[Benchmark, list[str]]:
@@ -389,11 +245,6 @@ def choose_device(name: str) -> torch.device:
     if not there[name]:
         raise OodbenchError(f"device {name} was asked for, but torch finds none here; use --device cpu or auto")
     return torch.device(name)
-
-
-def is_architecture(reference: str) -> bool:
-    """Whether a reference is an architecture of ours, to be trained, and no checkpoint."""
-    return reference in MODELS and not Path(reference).exists()
 
 
 def _drawn(images: ImageSet, limit: int | None, seed: int, role: str) -> ImageSet:

@@ -36,7 +36,9 @@ SCORES_FILE = "scores.npz"
 DETECTORS_INDEX = Path("detectors", "index.json")
 """File → (model, detector), of those beside it."""
 
-CLASSIFIER_FACTS = ("name", "content_hash", "num_classes", "image_shape", "mean", "std", "head", "layers")
+CLASSIFIER_FACTS = (
+    "name", "content_hash", "num_classes", "image_shape", "mean", "std", "preprocess", "head", "layers"
+)  # fmt: skip
 """What a guard knows of the classifier that it belongs to."""
 
 Scores = dict[tuple[str, str, str], np.ndarray]

@@ -16,12 +16,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from oodbench.assignments import bases
 from oodbench.benchmark import Benchmark
 from oodbench.card import recorded_versions
 from oodbench.classifier import Classifier
 from oodbench.data.imageset import ImageSet
+from oodbench.data.inputs import brought, describe
 from oodbench.data.load import load_id
-from oodbench.data.matching import describe_match, match
 from oodbench.errors import OodbenchError
 from oodbench.files import atomic_write, check_writable
 from oodbench.inversion.ablation import GENERATED, VARIANTS, Study, ablate, diversity_of, features_of, sweep
@@ -31,7 +32,7 @@ from oodbench.inversion.invert import inversion_accuracy, invert
 from oodbench.inversion.pictures import save_ablation, save_class_grid, save_curves, save_sweeps, save_table
 from oodbench.inversion.settings import InversionSettings, setting
 from oodbench.pixels import to_unit
-from oodbench.plan import Machine, bases, choose_device
+from oodbench.plan import Machine, choose_device
 from oodbench.progress import Reporter
 from oodbench.recipes.obtain import obtain
 
@@ -162,10 +163,10 @@ def _subject(benchmark: Benchmark, machine: Machine, reporter: Reporter) -> tupl
     (wanted,) = bases(benchmark, (), set(), id_set)
     classifier = obtain(wanted, id_set, device, reporter).classifier
     real = id_set.fit.drawn(GENERATED, benchmark.seed)
-    decided = "; ".join(filter(None, (describe_match(real.read(0, 1)[0], classifier.image_shape), *real.notes)))
+    decided = "; ".join(filter(None, (describe(real, real.read(0, 1)[0], classifier.form), *real.notes)))
     if decided:
         reporter.say(f"{real.name} (for the coverage): {decided}")
-    parts = [to_unit(match(chunk, classifier.image_shape), "cpu") for chunk in real.chunks()]
+    parts = [to_unit(brought(real, chunk, classifier.form), "cpu") for chunk in real.chunks()]
     features = torch.cat([features_of(classifier, part) for part in parts])
     return id_set.name, _Subject(classifier, real, features, device, reporter)
 
@@ -249,7 +250,7 @@ def _record(id_name: str, subject: _Subject, question: Question) -> dict[str, An
             "count": len(real),
             "origin": real.origin,
             "content_hash": real.content_hash,
-            "matching": describe_match(real.read(0, 1)[0], classifier.image_shape),
+            "matching": describe(real, real.read(0, 1)[0], classifier.form),
             "notes": list(real.notes),
         },
         "machine": {

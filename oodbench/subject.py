@@ -23,7 +23,6 @@ from oodbench.classifier import Classifier
 from oodbench.data.catalogue import ADVERSARIAL
 from oodbench.data.identity import identity_of
 from oodbench.data.imageset import ImageSet
-from oodbench.data.matching import describe_match
 from oodbench.data.reading import Shard
 from oodbench.detectors.base import Detector
 from oodbench.detectors.spec import label as label_of
@@ -35,9 +34,9 @@ from oodbench.parameters import parameters
 from oodbench.progress import Reporter
 from oodbench.store import NO_STORE, Store, address
 
+DATA = ("data.inputs", "data.matching", "data.preprocess", "data.transform")
 PASSING = tuple(
-    f"oodbench.{name}"
-    for name in ("anatomy", "capture", "classifier", "data.matching", "heads", "live", "outputs", "probe")
+    f"oodbench.{name}" for name in ("anatomy", "capture", "classifier", *DATA, "heads", "live", "outputs", "probe")
 )
 """The modules whose code decides what is stored, and the package that computes it."""
 PASSING_WITH = ("torch",)
@@ -154,7 +153,7 @@ class Subject:
 
     def found(self, shard: Shard, role: str, needs: Needs, products: Sequence[Product] = ()) -> Found:
         """What the classifier makes of a shard, from the store as far as it is there, else by one pass."""
-        place = address(self.content_hash, self._passing, shard.digest)
+        place = address(self.content_hash, self._passing, shard.digest, shard.images.prepared)
         keys = {one.name: address(place, one.key) for one in products if one.key is not None}
         known = self._store.read(place)
         if known is not None and not _covers(known[0], needs.stored, self.classifier):
@@ -183,10 +182,9 @@ class Subject:
         if self.combine and not products:
             outputs = self.combine([member.found(shard, role, Needs("logits")).outputs for member in self.members])
             return dict(outputs.tensors()), {}, facts | {"matching": self.members[0].shown[shard.images][1]}
-        shape = self.classifier.image_shape
         with self.timed(f"read {role}"):
-            images = shard.matched(shape)
-            facts["matching"] = describe_match(shard.pixels[0], shape)
+            images = shard.matched(self.classifier.form)
+            facts["matching"] = shard.matching(self.classifier.preprocess)
         # Batches of even size: a last one of a few images would be computed by other kernels than the rest.
         batches = images.tensor_split(math.ceil(len(images) / self.batch_size))
         before = sum(seconds for what, seconds in self.seconds.items() if what.startswith("score "))
@@ -226,7 +224,8 @@ class Subject:
         """Where its outputs are kept; nowhere where nobody knows what decides them."""
         if self._passing is None and self.store.keeps:
             self.reporter.say(
-                f"what {self.classifier.name} makes of images is not kept for the next run: its code cannot be read"
+                f"what {self.classifier.name} makes of images is not kept for the next run: its code, or that of its "
+                f"transform, cannot be read"
             )
         return NO_STORE if self._passing is None else self.store
 
@@ -234,9 +233,10 @@ class Subject:
     def _passing(self) -> list[str] | None:
         """What decides the outputs, apart from weights and images: what is captured, the code, what it rounds with."""
         code, network = identity_of(None, PASSING, PASSING_WITH), _network_code(self.classifier.module)
-        if code is None or network is None:
+        form = self.classifier.preprocess.code()
+        if code is None or network is None or form is None:
             return None
-        return [self.classifier.device.type, str(self.classifier.head), *self.classifier.layers, code, *network]
+        return [self.classifier.device.type, str(self.classifier.head), *self.classifier.layers, code, form, *network]
 
     @contextmanager
     def timed(self, what: str) -> Iterator[None]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from oodbench.classifier import Classifier
 from oodbench.data.imageset import ImageSet
-from oodbench.data.matching import ImageShape
+from oodbench.data.inputs import AnyForm, as_form, key_of
 from oodbench.errors import OodbenchError
 from oodbench.models.catalogue import MODELS, build
 from oodbench.models.checkpoint import save_checkpoint
@@ -94,7 +94,7 @@ def train(
     held_out: ImageSet,
     *,
     num_classes: int,
-    image_shape: ImageShape,
+    form: AnyForm,
     settings: TrainingSettings,
     checkpoint: Path | None = None,
     device: torch.device | str = "cpu",
@@ -110,7 +110,7 @@ def train(
     interrupted.
 
     Args:
-        image_shape: (C, H, W) into which the images are brought.
+        form: into which the images are brought: (C, H, W), or a preprocess.
         checkpoint: where the finished classifier is saved. After each epoch `<checkpoint>.resume` holds all
             that is needed to go on; a training of the same settings and images that finds it goes on from
             there.
@@ -126,12 +126,12 @@ def train(
     images = [fit.content_hash, fit.labels_hash]
     objective = objective or nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
     outputs, record = num_classes + more_outputs, dict(record or {})
-    identity = json.dumps([architecture, outputs, image_shape, asdict(settings), images, repr(objective), record])
-    fit_pixels = in_memory(fit, num_classes, image_shape)
-    held_out_pixels = in_memory(held_out, num_classes, image_shape)
+    identity = json.dumps([architecture, outputs, key_of(form), asdict(settings), images, repr(objective), record])
+    fit_pixels = in_memory(fit, num_classes, form)
+    held_out_pixels = in_memory(held_out, num_classes, form)
     require_every_class(fit, fit_pixels.labels, num_classes)
     with own_random_numbers(device):
-        classifier = new_classifier(architecture, outputs, fit_pixels, settings.seed).to(device)
+        classifier = new_classifier(architecture, outputs, fit_pixels, form, settings.seed).to(device)
         resume = None if checkpoint is None else Path(f"{checkpoint}.resume")
         reports = optimise(
             classifier,
@@ -152,13 +152,13 @@ def train(
     return classifier
 
 
-def new_classifier(architecture: str, outputs: int, fit: Pixels, seed: int) -> Classifier:
-    """An untrained classifier of the images' form, normalised by their statistics; sets the global random numbers."""
+def new_classifier(architecture: str, outputs: int, fit: Pixels, form: AnyForm, seed: int) -> Classifier:
+    """An untrained classifier of that input form, normalised by its images; sets the global random numbers."""
     torch.manual_seed(seed)
-    image_shape: ImageShape = tuple(fit.images.shape[1:])  # type: ignore[assignment]
     mean, std = channel_statistics(fit.images)
-    module = build(architecture, outputs, image_shape)
-    return Classifier(module, num_classes=outputs, image_shape=image_shape, mean=mean, std=std, name=architecture)
+    preprocess = replace(as_form(form), mean=mean, std=std)
+    module = build(architecture, outputs, preprocess.shape)
+    return Classifier(module, num_classes=outputs, preprocess=preprocess, name=architecture)
 
 
 def optimise(

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oodbench.data.imageset import ImageSet
-from oodbench.data.matching import ImageShape, match
+from oodbench.data.inputs import AnyForm, as_pictures, brought
 from oodbench.data.reading import Shard
 from oodbench.report.worst import WORST, Pictures, shrunk
 
@@ -20,12 +20,12 @@ class WorstSeen:
     """Which images of each set any detector got most wrong so far, with small pictures of them."""
 
     def __init__(self) -> None:
-        self._sets: dict[Key, tuple[ImageSet, ImageShape]] = {}
+        self._sets: dict[Key, tuple[ImageSet, AnyForm]] = {}
         self._worst: dict[Key, dict[str, tuple[NDArray[np.float64], NDArray[np.int64]]]] = {}
         self._pictures: dict[Key, dict[int, NDArray[np.uint8]]] = {}
 
     def see(
-        self, model: str, shard: Shard, shape: ImageShape, scores: Mapping[str, NDArray[np.float64]], lowest: bool
+        self, model: str, shard: Shard, form: AnyForm, scores: Mapping[str, NDArray[np.float64]], lowest: bool
     ) -> None:
         """Look at the scores of a shard, by detector.
 
@@ -33,7 +33,7 @@ class WorstSeen:
             lowest: whether the lowest scores are the most wrong, as for ID images, or the highest.
         """
         key = model, shard.images.name
-        self._sets[key] = shard.images, shape
+        self._sets[key] = shard.images, form
         worst = self._worst.setdefault(key, {})
         for label, values in scores.items():
             wrong, indices = worst.get(label, (np.empty(0), np.empty(0, np.int64)))
@@ -47,7 +47,7 @@ class WorstSeen:
         # Where the outputs came from the store nothing was read; those few are read in the end.
         new = [index for index in sorted(wanted - pictures.keys()) if index >= shard.start] if shard.is_read else []
         if new:
-            chosen = shard.matched(shape)[np.array(new) - shard.start]
+            chosen = as_pictures(shard.matched(form)[np.array(new) - shard.start], form)
             pictures |= dict(zip(new, shrunk(chosen.permute(0, 2, 3, 1).numpy()), strict=True))
         self._pictures[key] = pictures
 
@@ -56,11 +56,11 @@ class WorstSeen:
         return {key: self._all(key) for key in self._sets}
 
     def _all(self, key: Key) -> Pictures:
-        images, shape = self._sets[key]
+        images, form = self._sets[key]
         pictures, wanted = self._pictures[key], self._wanted(key)
         missing = sorted(wanted - pictures.keys())
         if missing:
-            read = match(images.subset(np.array(missing), "").read(0, len(missing)), shape)
+            read = as_pictures(brought(images, images.subset(np.array(missing), "").read(0, len(missing)), form), form)
             pictures |= dict(zip(missing, shrunk(read.permute(0, 2, 3, 1).numpy()), strict=True))
         indices = np.array(sorted(wanted), dtype=np.int64)
         return Pictures(indices, np.stack([pictures[int(index)] for index in indices]))

@@ -131,7 +131,7 @@ def kill(report):
 
 found = np.load(sys.argv[1])
 images = ImageSet("digits", ArraySource(found["images"]), "a test", labels=found["labels"])
-train("cnn8", images, images, num_classes=10, image_shape=(1, 8, 8), checkpoint=Path(sys.argv[2]),
+train("cnn8", images, images, num_classes=10, form=(1, 8, 8), checkpoint=Path(sys.argv[2]),
       settings=TrainingSettings(epochs=3, batch_size=64, augment=True), progress=kill)
 """
 
@@ -283,9 +283,7 @@ def test_rgb_images_of_another_size_are_brought_into_form() -> None:
     fit = image_set("colours", images.astype(np.uint8), labels)
     reports: list[EpochReport] = []
     settings = TrainingSettings(epochs=12, batch_size=16)
-    trained = train(
-        "resnet20", fit, fit, num_classes=3, image_shape=(3, 8, 8), settings=settings, progress=reports.append
-    )
+    trained = train("resnet20", fit, fit, num_classes=3, form=(3, 8, 8), settings=settings, progress=reports.append)
     assert trained.image_shape == (3, 8, 8) and len(set(trained.mean)) == 3
     assert reports[-1].accuracy == 1.0
 
@@ -362,7 +360,7 @@ def test_mnist_is_learnt_with_the_default_settings() -> None:
         fit,
         held_out,
         num_classes=10,
-        image_shape=(1, 28, 28),
+        form=(1, 28, 28),
         settings=settings,
         progress=reports.append,
     )

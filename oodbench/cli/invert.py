@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from oodbench.cli.options import data_root_option, device_option
+from oodbench.cli.options import data_root_option, device_option, preprocess_options
 from oodbench.inversion.settings import SETTINGS
 
 
@@ -24,8 +24,7 @@ def _setting_options(function: Callable[..., None]) -> Callable[..., None]:
 @click.command("invert", short_help="Make images that a classifier puts into its classes.")
 @click.option("--id", "id", required=True, metavar="NAME|npz:PATH|folder:PATH", help="The ID set.")
 @click.option("--model", metavar="NAME|PATH|NAME=PATH", help="The classifier.  [default: by image size, trained once]")
-@click.option("--mean", help="The checkpoint's input mean: one number a channel, or e.g. imagenet.")
-@click.option("--std", help="The checkpoint's input standard deviation, likewise.")
+@preprocess_options
 @click.option("--ablate", is_flag=True, help="Leave out each loss in turn, and compare.")
 @click.option(
     "--sweep", "sweeps", multiple=True, metavar="SETTING=VALUE,…", help="Try values of a setting; repeatable."
@@ -42,6 +41,10 @@ def command(
     model: str | None,
     mean: str | None,
     std: str | None,
+    resize: str | None,
+    crop: str | None,
+    interpolation: str | None,
+    preprocess: str | None,
     ablate: bool,
     sweeps: tuple[str, ...],
     seeds: int | None,
@@ -68,7 +71,17 @@ def command(
 
     settings = InversionSettings().replaced(**values)
     question = Question(settings, ablate, parse_sweeps(sweeps), seeds)
-    benchmark = Benchmark(id=id, models=(model,) if model else (), mean=mean, std=std, seed=settings.seed)
+    benchmark = Benchmark(
+        id=id,
+        models=(model,) if model else (),
+        mean=mean,
+        std=std,
+        resize=resize,
+        crop=crop,
+        interpolation=interpolation,
+        preprocess=preprocess,
+        seed=settings.seed,
+    )
     outcome = study(benchmark, question, Machine(data_root, device), ConsoleReporter(), out)
     click.echo(outcome.summary.to_markdown(index=False, floatfmt=".3f"))
     log.print(f"wrote {', '.join(outcome.names)} in {outcome.folder}", markup=False, soft_wrap=True)

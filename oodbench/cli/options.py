@@ -41,6 +41,21 @@ data_root_option = click.option(
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
 
 
+def preprocess_options(function: F) -> F:
+    """--mean, --std, --resize, --crop, --interpolation, --preprocess: how images become a checkpoint's input."""
+    options = (
+        click.option("--mean", help="The checkpoint's input mean: one number a channel, or e.g. imagenet."),
+        click.option("--std", help="The checkpoint's input standard deviation, likewise."),
+        click.option("--resize", metavar="N|HxW", help="Its images' shorter side, or height and width."),
+        click.option("--crop", metavar="N|HxW", help="The middle that is cut out of them."),
+        click.option("--interpolation", help="The kernel of resizing, as PIL has it: bilinear, bicubic …"),
+        click.option("--preprocess", metavar="WEIGHTS", help="Published weights whose preprocess it has."),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
 def machine_options(function: F) -> F:
     """--data-root, --device, --batch-size, --workers."""
     batch_size = click.option("--batch-size", default=128, show_default=True, help="Images that pass at a time.")

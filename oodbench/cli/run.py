@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from oodbench.cli.options import assigned, machine_options, split_list
+from oodbench.cli.options import assigned, machine_options, preprocess_options, split_list
 
 if TYPE_CHECKING:
     from oodbench.benchmark import Benchmark
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 @click.option("--ood", multiple=True, metavar="NAME|GROUP|npz:PATH|folder:PATH", help="The OOD sets.")
 @click.option("--validation-ood", multiple=True, metavar="NAME|…", help="OOD sets that detectors may choose on.")
 @click.option("--model", "models", multiple=True, metavar="NAME|PATH|NAME=PATH", help="Classifiers.")
-@click.option("--mean", help="The checkpoint's input mean: one number a channel, or e.g. imagenet.")
-@click.option("--std", help="The checkpoint's input standard deviation, likewise.")
+@preprocess_options
 @click.option("--set", "parameters", multiple=True, metavar="DETECTOR.PARAMETER=VALUE", help="A hyper-parameter.")
 @click.option("--limit", type=int, help="Draw at most so many images of each set.")
 @click.option("--fit-limit", type=int, help="Draw at most so many fit images.  [default: 5000]")

@@ -25,6 +25,7 @@ def command(images: str, path: Path, model: str, out: Path | None, data_root: Pa
     import pandas as pd
 
     from oodbench.console import log
+    from oodbench.data.inputs import from_facts
     from oodbench.data.load import load_images
     from oodbench.files import check_writable, write_whole
     from oodbench.guard import read_guard
@@ -35,9 +36,11 @@ def command(images: str, path: Path, model: str, out: Path | None, data_root: Pa
         check_writable(out.parent)
     guard = read_guard(path)
     facts = guard.facts
-    mean, std = (",".join(map(repr, facts[name])) for name in ("mean", "std"))
     classifier = load_classifier(
-        model, num_classes=facts["num_classes"], image_shape=tuple(facts["image_shape"]), mean=mean, std=std
+        model,
+        num_classes=facts["num_classes"],
+        image_shape=tuple(facts["image_shape"]),
+        preprocess=from_facts(facts),
     )
     guard = guard.attached(classifier.to(choose_device(device)))
     chosen = load_images(images, data_root=data_root)

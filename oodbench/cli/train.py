@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from oodbench.cli.options import assigned, data_root_option, device_option
+from oodbench.cli.options import assigned, data_root_option, device_option, preprocess_options
 
 
 @click.command("train", short_help="Train a classifier.")
@@ -17,8 +17,7 @@ from oodbench.cli.options import assigned, data_root_option, device_option
     "--set", "assignments", multiple=True, metavar="SETTING=VALUE", help="A setting of `oodbench list recipes RECIPE`."
 )
 @click.option("--from", "start", metavar="PATH|NAME=PATH", help="A classifier that the recipe fine-tunes.")
-@click.option("--mean", help="Input mean of that classifier: one number a channel, or e.g. imagenet.")
-@click.option("--std", help="Its input standard deviation, likewise.")
+@preprocess_options
 @click.option(
     "--calibrate-on",
     metavar="NAME|npz:PATH|folder:PATH",
@@ -46,6 +45,10 @@ def command(
     start: str | None,
     mean: str | None,
     std: str | None,
+    resize: str | None,
+    crop: str | None,
+    interpolation: str | None,
+    preprocess: str | None,
     calibrate_on: str | None,
     out: Path | None,
     data_root: Path | None,
@@ -70,6 +73,7 @@ def command(
     from oodbench.console import ConsoleReporter
     from oodbench.data.load import load_id
     from oodbench.files import check_writable
+    from oodbench.models.preprocessing import Said
     from oodbench.plan import choose_device
     from oodbench.recipes.by_hand import Training, train_by_hand
 
@@ -83,8 +87,7 @@ def command(
         architecture,
         {**values, **assigned(assignments)},
         start,
-        mean,
-        std,
+        Said(mean, std, resize, crop, interpolation, preprocess),
         load_id(id, data_root=data_root, seed=seed, fit=calibrate_on).fit if calibrate_on else None,
     )
     click.echo(train_by_hand(training, id_set, out, choose_device(device), ConsoleReporter()))

@@ -99,7 +99,10 @@ class FileSource:
         return identity_of((self.facts, list(indices)), [self.module])
 
 
-GENERATORS = tuple(f"oodbench.data.{name}" for name in ("seeding", "noise", "structured", "photos", "matching"))
+GENERATORS = tuple(
+    f"oodbench.data.{name}"
+    for name in ("seeding", "noise", "structured", "photos", "matching", "preprocess", "transform")
+)
 """Modules whose code makes images, and the packages that they make them with."""
 GENERATED_WITH = ("numpy", "scipy", "scikit-learn", "torch")
 
@@ -160,6 +163,7 @@ class ImageSet:
         group: noise, structured, near, far or other; empty for an ID set.
         notes: what the program decided about these data for the user, in sentences.
         indices: which images of the source, in order; None is all of them.
+        prepared: whether the images were made in the classifier's input form, so that nothing is done to them.
     """
 
     name: str
@@ -169,6 +173,7 @@ class ImageSet:
     group: str = ""
     notes: tuple[str, ...] = ()
     indices: np.ndarray | None = None
+    prepared: bool = False
     _hashes: list[Hashes] = field(default_factory=list, init=False, repr=False)
 
     def __post_init__(self) -> None:

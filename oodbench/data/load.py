@@ -22,6 +22,7 @@ from oodbench.files import cache_folder
 
 if TYPE_CHECKING:
     # `oodbench list` reads this module and must not wait for torch.
+    from oodbench.data.inputs import AnyForm
     from oodbench.data.matching import ImageShape
 
 MOST_GENERATED = 10_000
@@ -150,15 +151,13 @@ def expand_ood(references: Sequence[str], *, id_name: str, data_root: Path | Non
     return list(dict.fromkeys(names)), list(dict.fromkeys(left_out))
 
 
-def load_ood(
-    reference: str, *, id_set: InDistribution, shape: ImageShape, seed: int, data_root: Path | None
-) -> ImageSet:
+def load_ood(reference: str, *, id_set: InDistribution, shape: AnyForm, seed: int, data_root: Path | None) -> ImageSet:
     """One OOD set, with its group.
 
     Args:
         reference: a set's name (or set:NAME), npz:PATH or folder:PATH. Of splits the test split is taken.
         id_set: its test images decide how many are generated and what derived sets are made from.
-        shape: (C, H, W) of generated images.
+        shape: of the classifier's input, (C, H, W) or what brings images into it: the form of what is made.
         seed: of generated and derived images.
         data_root: see `data_roots`.
 
@@ -181,10 +180,10 @@ def is_inverted(reference: str) -> bool:
     return name in DATASETS and DATASETS[name].kind == "inverted"
 
 
-def is_generated(reference: str) -> bool:
-    """Whether the images of a set are made in the form that they are asked for in."""
+def is_made(reference: str) -> bool:
+    """Whether the images of a set are made, in the form that they are asked for in."""
     name = reference.removeprefix("set:")
-    return name in DATASETS and DATASETS[name].kind == "generated"
+    return name in DATASETS and DATASETS[name].kind in ("generated", "derived")
 
 
 def load_images(reference: str, *, data_root: Path | None) -> ImageSet:
@@ -201,20 +200,32 @@ def load_images(reference: str, *, data_root: Path | None) -> ImageSet:
     return _test_images(asked, [])
 
 
-def make_proxy(name: str, fit: ImageSet, seed: int) -> ImageSet:
-    """The proxy OOD set `name` made from ID fit images: a derived set (METHODS section 2).
+def make_proxy(name: str, fit: ImageSet, seed: int, form: AnyForm) -> ImageSet:
+    """The proxy OOD set `name` made from ID fit images in the classifier's form: a derived set (METHODS section 2).
 
     Raises:
         OodbenchError: no such derived set.
     """
     from oodbench.data.noise import derived_set
 
-    return derived_set(name, fit, seed)
+    return derived_set(name, fit, seed, form)
 
 
-def _made(name: str, id_test: ImageSet, shape: ImageShape, seed: int) -> ImageSet | None:
+def _made(name: str, id_test: ImageSet, form: AnyForm, seed: int) -> ImageSet | None:
     """The generated or derived set of this name; None for sets that are read."""
-    count = min(len(id_test), MOST_GENERATED)
+    if DATASETS[name].kind == "derived":
+        return make_proxy(name, id_test.drawn(MOST_GENERATED, seed), seed, form)
+    if DATASETS[name].kind != "generated":
+        return None
+    from oodbench.data.inputs import as_form
+
+    form = as_form(form)
+    images = _generated(name, min(len(id_test), MOST_GENERATED), form.shape, seed)
+    # What takes images by a function whose output is no pixels takes these by it too.
+    return images if form.has_pixels else replace(images, prepared=False)
+
+
+def _generated(name: str, count: int, shape: ImageShape, seed: int) -> ImageSet:
     if name == "structured":
         from oodbench.data.structured import structured_set
 
@@ -223,13 +234,9 @@ def _made(name: str, id_test: ImageSet, shape: ImageShape, seed: int) -> ImageSe
         from oodbench.data.photos import photos_set
 
         return photos_set(count, shape, seed)
-    if DATASETS[name].kind == "generated":
-        from oodbench.data.noise import noise_set
+    from oodbench.data.noise import noise_set
 
-        return noise_set(name, count, shape, seed)
-    if DATASETS[name].kind == "derived":
-        return make_proxy(name, id_test.drawn(MOST_GENERATED, seed), seed)
-    return None
+    return noise_set(name, count, shape, seed)
 
 
 def _named(name: str, split: str, roots: Sequence[Path], needed: Sequence[str] = ()) -> ImageSet:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from oodbench.data.imageset import Images, ImageSet, stacked
-from oodbench.data.matching import ImageShape, match
+from oodbench.data.inputs import AnyForm, brought
 
 Batch = tuple[Tensor, Tensor | None]
 
@@ -28,8 +28,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def batches(images: ImageSet, shape: ImageShape, batch_size: int, workers: int = 0) -> Iterator[Batch]:
-    """uint8 images N×C×H×W of the form (C, H, W), and int64 labels or None; the same whatever the workers.
+def batches(images: ImageSet, form: AnyForm, batch_size: int, workers: int = 0) -> Iterator[Batch]:
+    """Images N×C×H×W in a form, see `brought`, and int64 labels or None; the same whatever the workers.
 
     Raises:
         OodbenchError: an image cannot be read.
@@ -40,7 +40,7 @@ def batches(images: ImageSet, shape: ImageShape, batch_size: int, workers: int =
         # Batches of even size: a last one of a few images would be computed by other kernels than the rest.
         start, stop = (number * len(images) // count for number in (index, index + 1))
         labels = None if images.labels is None else torch.from_numpy(images.labels[start:stop])
-        return match(images.read(start, stop), shape), labels
+        return brought(images, images.read(start, stop), form), labels
 
     return _in_order(batch, range(count), workers)
 

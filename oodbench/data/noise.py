@@ -9,6 +9,7 @@ import numpy as np
 
 from oodbench.data.identity import identity_of
 from oodbench.data.imageset import GENERATED_WITH, GENERATORS, GeneratedSource, Images, ImageSet, stacked
+from oodbench.data.inputs import AnyForm, Form, as_form
 from oodbench.data.seeding import image_generator
 from oodbench.errors import OodbenchError, unknown_name
 
@@ -102,7 +103,9 @@ def noise_set(name: str, count: int, shape: tuple[int, int, int], seed: int) -> 
         raise unknown_name("noise set", name, NOISE)
     draw, what = NOISE[name]
     make = DrawnImage(draw, name, seed, stored_shape(name, count, shape))
-    return ImageSet(name, GeneratedSource(make, count), f"generated with seed {seed}: {what}", group="noise")
+    return ImageSet(
+        name, GeneratedSource(make, count), f"generated with seed {seed}: {what}", group="noise", prepared=True
+    )
 
 
 def pixel_shuffled(generator: np.random.Generator, image: np.ndarray) -> np.ndarray:
@@ -183,19 +186,23 @@ DERIVED: dict[str, tuple[Derive, str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class DerivedSource:
-    """The images of another set, each changed with its own generator."""
+    """The images of another set, in a classifier's input form where one is given, each changed with its own generator.
+
+    What is changed before it is resized would lose its contrast: pixels that lie side by side by chance are averaged.
+    """
 
     derive: Derive
     name: str
     seed: int
     base: ImageSet
+    form: Form | None = None
 
     def __len__(self) -> int:
         return len(self.base)
 
     def read(self, indices: Sequence[int]) -> Images:
         numbers = self._numbers(indices)
-        images = self.base.source.read(numbers)
+        images = self._stored(self.base.source.read(numbers))
         changed = [
             self.derive(image_generator(self.seed, self.name, number), image)
             for number, image in zip(numbers, images, strict=True)
@@ -205,7 +212,17 @@ class DerivedSource:
     def identity(self, indices: Sequence[int]) -> str | None:
         numbers = self._numbers(indices)
         base = self.base.source.identity(numbers)
-        return base and identity_of((self.name, self.seed, numbers, base), GENERATORS, GENERATED_WITH)
+        code = "" if self.form is None else self.form.code()
+        if base is None or code is None:
+            return None
+        form = () if self.form is None else (self.form.shape, self.form.told, code)
+        return identity_of((self.name, self.seed, numbers, base, form), GENERATORS, GENERATED_WITH)
+
+    def _stored(self, images: Images) -> Images:
+        if self.form is None:
+            return images
+        pixels = self.form.pixels(images).permute(0, 2, 3, 1).numpy()
+        return pixels[..., 0] if self.form.shape[0] == 1 else pixels
 
     def _numbers(self, indices: Sequence[int]) -> list[int]:
         # An image's number in the base's source, not in a drawn part of it, chooses the generator: a limit on
@@ -214,13 +231,15 @@ class DerivedSource:
         return [int(index) if drawn is None else int(drawn[index]) for index in indices]
 
 
-def derived_set(name: str, base: ImageSet, seed: int) -> ImageSet:
+def derived_set(name: str, base: ImageSet, seed: int, form: AnyForm | None = None) -> ImageSet:
     """A set as long as `base`: image i is made from base image i and the generator of (seed, name, i) alone.
 
     Args:
         name: a key of `DERIVED`.
         base: grey or RGB images, of one size or of many.
         seed: of the whole run.
+        form: of the classifier's input, into which images are brought before they are changed; by default they are
+            changed as they are stored. So are they where that input is no pixels.
 
     Raises:
         OodbenchError: no such derived set; when read, an image too small to be shuffled.
@@ -228,10 +247,14 @@ def derived_set(name: str, base: ImageSet, seed: int) -> ImageSet:
     if name not in DERIVED:
         raise unknown_name("derived noise set", name, DERIVED)
     derive, what, notes = DERIVED[name]
+    wanted = None if form is None else as_form(form)
+    if wanted is not None and not wanted.has_pixels:
+        wanted = None
     return ImageSet(
         name,
-        DerivedSource(derive, name, seed, base),
-        f"{base.name} ({base.origin}), {what}, seed {seed}",
+        DerivedSource(derive, name, seed, base, wanted),
+        f"{base.name} ({base.origin}), {f'{wanted.words}, ' if wanted else ''}{what}, seed {seed}",
         group="noise",
         notes=(*base.notes, *notes),
+        prepared=wanted is not None,
     )

@@ -61,5 +61,6 @@ def photos_set(count: int, shape: tuple[int, int, int], seed: int) -> ImageSet:
         GeneratedSource(Window(seed, shape), count),
         f"windows of scikit-learn's {' and '.join(PHOTOGRAPHS)}, {SIDES[0]}–{SIDES[1]} pixels, seed {seed}",
         group="structured",
+        prepared=True,
         notes=("windows of only two photographs, which overlap: they say less than as many photographs would",),
     )

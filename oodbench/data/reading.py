@@ -9,17 +9,22 @@ from itertools import zip_longest
 from threading import Lock
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from oodbench.data.hashes import Hashing
 from oodbench.data.imageset import Images, ImageSet, Source, stacked
-from oodbench.data.loader import read_ahead
-from oodbench.data.matching import ImageShape, match
+from oodbench.data.inputs import AnyForm, Form, as_form, brought, describe
+from oodbench.data.loader import PIECE, read_ahead
+
+KEPT_BYTES = 1 << 30
+"""Of stored images that are at hand at a time, of a source's recent ones and of a shard each."""
 
 
 @dataclass(frozen=True, eq=False)
 class RecentSource:
-    """A source that has the `count` images which it read last at hand: sets derived from them read no file again."""
+    """A source that has the `count` images which it read last at hand, or as many as `KEPT_BYTES` hold: sets derived
+    from them read no file again."""
 
     source: Source
     count: int
@@ -40,8 +45,9 @@ class RecentSource:
             for index, image in found.items():
                 self.recent.pop(index, None)
                 self.recent[index] = image
-            for oldest in list(self.recent)[: -self.count]:
-                del self.recent[oldest]
+            size = sum(image.nbytes for image in self.recent.values())
+            while self.recent and (len(self.recent) > self.count or size > KEPT_BYTES):
+                size -= self.recent.pop(next(iter(self.recent))).nbytes
         return stacked([found[index] for index in wanted])
 
     @property
@@ -61,15 +67,22 @@ def remembering(images: ImageSet, count: int) -> ImageSet:
 
 @dataclass(eq=False)
 class Shard:
-    """Images start … stop−1 of a set; read when their pixels are asked for, or, where it is not known, their hash."""
+    """Images start … stop−1 of a set; read when their pixels are asked for, or, where it is not known, their hash.
+
+    Attributes:
+        forms: those in which the images will be asked for. Where the stored ones are too large to be kept, what is made
+            of them is kept instead.
+    """
 
     images: ImageSet
     start: int
     stop: int
     workers: int = 0
     hashing: Hashing | None = None
+    forms: tuple[Form, ...] = ()
     _pixels: Images | None = None
-    _matched: dict[ImageShape, Tensor] = field(default_factory=dict)
+    _first: np.ndarray | None = None
+    _matched: dict[Form, Tensor] = field(default_factory=dict)
     _digest: str = ""
 
     def __len__(self) -> int:
@@ -77,8 +90,8 @@ class Shard:
 
     @property
     def is_read(self) -> bool:
-        """Whether the pixels are at hand."""
-        return self._pixels is not None
+        """Whether the images are at hand."""
+        return self._pixels is not None or bool(self._matched)
 
     @property
     def pixels(self) -> Images:
@@ -94,29 +107,72 @@ class Shard:
             if self.hashing is None:
                 hashes = self.images.hashes.image_hashes
             else:
-                self.hashing.update(self.pixels)
+                self._read(self.hashing)
                 hashes = self.hashing.image_hashes
             self._digest = hashlib.sha256(hashes[self.start : self.stop].tobytes()).hexdigest()
         return self._digest
 
-    def matched(self, shape: ImageShape) -> Tensor:
-        """The images in the form (C, H, W), uint8 N×C×H×W."""
-        if shape not in self._matched:
-            self._matched[shape] = match(self.pixels, shape)
-        return self._matched[shape]
+    def matched(self, form: AnyForm) -> Tensor:
+        """The images in a form, N×C×H×W, see `brought`."""
+        form = as_form(form)
+        if form not in self._matched:
+            self.forms = tuple({*self.forms, form})
+            self._read()
+        if form not in self._matched:
+            self._matched[form] = brought(self.images, self.pixels, form)
+        return self._matched[form]
+
+    def matching(self, form: AnyForm) -> str:
+        """What is done to the first of these images, in words; the images are read."""
+        first = self._first if self._first is not None else self.pixels[0]
+        return describe(self.images, first, form)
+
+    def _read(self, hashing: Hashing | None = None) -> None:
+        """Have the images at hand as they are stored, or, where that is too much, in the forms alone."""
+        if self._pixels is not None:
+            if hashing is not None:
+                hashing.update(self._pixels)
+            return
+        spans = [(at, min(at + PIECE, self.stop)) for at in range(self.start, self.stop, PIECE)]
+        kept: list[np.ndarray] = []
+        made: dict[Form, list[Tensor]] = {form: [] for form in self.forms}
+        size, too_much = 0, False
+        for part in read_ahead(self.images, spans, self.workers):
+            if hashing is not None:
+                hashing.update(part)
+            self._first = part[0] if self._first is None else self._first
+            kept.extend(part)
+            size += sum(image.nbytes for image in part)
+            too_much = too_much or size > KEPT_BYTES
+            if too_much:
+                for form, parts in made.items():
+                    parts.append(brought(self.images, stacked(kept), form))
+                kept = []
+        if not too_much:
+            self._pixels = stacked(kept)
+            return
+        # A part may be floating point where another is not, see `Transform`.
+        self._matched |= {form: torch.cat(_alike(parts)) for form, parts in made.items()}
 
 
-def shards(images: ImageSet, size: int, workers: int = 0) -> Iterator[Shard]:
+def _alike(parts: list[Tensor]) -> list[Tensor]:
+    """Parts of uint8 images as those in [0, 1] that they are, where others are such."""
+    if all(part.dtype == torch.uint8 for part in parts):
+        return parts
+    return [part.div(255) if part.dtype == torch.uint8 else part for part in parts]
+
+
+def shards(images: ImageSet, size: int, workers: int = 0, forms: Sequence[Form] = ()) -> Iterator[Shard]:
     """The shards of a set in order; whoever asks each of them for its digest leaves the set's hashes known."""
     hashing = None if images.known_hashes else Hashing(len(images))
     for start in range(0, len(images), size):
-        shard = Shard(images, start, min(start + size, len(images)), workers, hashing)
+        shard = Shard(images, start, min(start + size, len(images)), workers, hashing, tuple(forms))
         yield shard
     if hashing is not None and len(hashing.image_hashes) == len(images):
         images.remember(hashing.finished())
 
 
-def side_by_side(sets: Sequence[ImageSet], size: int, workers: int = 0) -> Iterator[Shard]:
+def side_by_side(sets: Sequence[ImageSet], size: int, workers: int = 0, forms: Sequence[Form] = ()) -> Iterator[Shard]:
     """The shards of several sets, the first of each, the second of each, and so on: for sets derived from another."""
-    for row in zip_longest(*(shards(one, size, workers) for one in sets)):
+    for row in zip_longest(*(shards(one, size, workers, forms) for one in sets)):
         yield from (shard for shard in row if shard is not None)

@@ -155,4 +155,4 @@ def structured_set(count: int, shape: tuple[int, int, int], seed: int) -> ImageS
     make = StructuredImage(seed, stored_shape("structured", count, shape, SMALLEST_SIDE))
     kinds = ", ".join(paint.__name__.replace("_", " ") for paint in KINDS)
     origin = f"generated with seed {seed}: {kinds}"
-    return ImageSet("structured", GeneratedSource(make, count), origin, group="structured")
+    return ImageSet("structured", GeneratedSource(make, count), origin, group="structured", prepared=True)

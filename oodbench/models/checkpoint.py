@@ -14,6 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from oodbench.classifier import Classifier
+from oodbench.data.inputs import from_facts
+from oodbench.data.preprocess import Preprocess
 from oodbench.errors import OodbenchError
 from oodbench.files import atomic_write
 from oodbench.models.catalogue import ImageShape
@@ -44,6 +46,7 @@ class Checkpoint:
     image_shape: ImageShape | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    preprocess: Preprocess | None = None
     record: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -107,6 +110,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         image_shape=tuple(facts["image_shape"]),
         mean=tuple(facts["mean"]),
         std=tuple(facts["std"]),
+        preprocess=from_facts(facts),
         record=facts["record"],
     )
 

@@ -1,14 +1,18 @@
-"""torchvision's classifiers by their names there, and the normalisation of torchvision's own weights."""
+"""torchvision's classifiers by their names there, and the preprocess of torchvision's own weights."""
 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torchvision.models
 from torch import nn
 
-from oodbench.errors import OodbenchError
+from oodbench.data.preprocess import Preprocess
+from oodbench.data.transform import of_preset
+from oodbench.errors import OodbenchError, unknown_name
 from oodbench.models.catalogue import ImageShape
 
 
@@ -31,8 +35,8 @@ def build_torchvision(name: str, num_classes: int, image_shape: ImageShape) -> n
     return network
 
 
-def published_normalisation(name: str, path: Path) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-    """Mean and standard deviation that belong to a file, if it is one that torchvision publishes; else None.
+def published_preprocess(name: str, path: Path) -> Preprocess | None:
+    """What belongs to a file, if it is one that torchvision publishes; else None.
 
     The published address ends in the first hex digits of the file's SHA-256, by which the file is known
     whatever it is called.
@@ -40,6 +44,26 @@ def published_normalisation(name: str, path: Path) -> tuple[tuple[float, ...], t
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     for weights in torchvision.models.get_model_weights(name):
         if digest.startswith(weights.url.rsplit("-", 1)[-1].split(".")[0]):
-            transform = weights.transforms()
-            return tuple(transform.mean), tuple(transform.std)
+            return _of_weights(weights)
     return None
+
+
+def named_preprocess(name: str) -> Preprocess:
+    """What belongs to weights of torchvision by their name, `ResNet50_Weights.IMAGENET1K_V2`.
+
+    Raises:
+        OodbenchError: there are none, or they are not of a classifier.
+    """
+    known = [str(weights) for model in names() for weights in torchvision.models.get_model_weights(model)]
+    try:
+        found = _of_weights(torchvision.models.get_weight(name))
+    except (ValueError, KeyError, AttributeError):
+        found = None
+    if found is None:
+        raise unknown_name("preprocess", name, known, "of torchvision's classifiers, or timm:NAME")
+    return found
+
+
+def _of_weights(weights: Any) -> Preprocess | None:
+    found = of_preset(weights.transforms())
+    return found and replace(found, origin=f"as torchvision publishes it for {weights}")

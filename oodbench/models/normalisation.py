@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from oodbench.data.preprocess import refuse_bytes
 from oodbench.errors import OodbenchError, unknown_name
 
 Statistics = tuple[float, ...]
@@ -39,6 +40,7 @@ def parse_normalisation(mean: str | None, std: str | None, channels: int) -> tup
     means, deviations = _values(mean, 0, channels), _values(std, 1, channels)
     if not all(value > 0 for value in deviations):
         raise OodbenchError(f"--std {std}: standard deviations must be positive")
+    refuse_bytes(means, deviations, "--")
     return means, deviations
 
 

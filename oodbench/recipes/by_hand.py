@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,12 @@ import torch
 
 from oodbench.classifier import Classifier
 from oodbench.data.imageset import ImageSet
+from oodbench.data.inputs import Form
 from oodbench.data.load import InDistribution
 from oodbench.errors import OodbenchError
 from oodbench.files import check_writable
 from oodbench.models.load import default_model, load_classifier
+from oodbench.models.preprocessing import Said, preprocess_of
 from oodbench.parameters import changed
 from oodbench.progress import Reporter
 from oodbench.recipes.catalogue import PLAIN, RECIPES, find_recipe
@@ -29,7 +31,7 @@ class Training:
         architecture: None is that of `start`, or the default for the images' size.
         values: settings by name, texts or values.
         start: a checkpoint that is fine-tuned, of recipes that do so.
-        mean, std: its input normalisation, see `models.load_classifier`.
+        said: how images become its input, or that of what is trained; there normalisation is that of the images.
         calibrate_on: ID images that a recipe calibrates on, if not on a part of the training images.
     """
 
@@ -37,8 +39,7 @@ class Training:
     architecture: str | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
     start: str | None = None
-    mean: str | None = None
-    std: str | None = None
+    said: Said = field(default_factory=Said)
     calibrate_on: ImageSet | None = None
 
 
@@ -73,7 +74,7 @@ def train_by_hand(
         id_set.fit,
         id_set.test,
         num_classes=id_set.num_classes,
-        image_shape=start.image_shape if start else id_set.image_shape,
+        form=start.form if start else _form(wanted.said, id_set),
         settings=settings,
         checkpoint=checkpoint,
         device=device,
@@ -83,6 +84,12 @@ def train_by_hand(
     return checkpoint
 
 
+def _form(said: Said, id_set: InDistribution) -> Form:
+    """Into which images are brought for a network that is trained from nothing."""
+    shape = id_set.image_shape
+    return preprocess_of(replace(said, mean="none", std=None), None, shape, id_set.name, shape[0]).form
+
+
 def _start(wanted: Training, id_set: InDistribution, device: torch.device) -> Classifier | None:
     if wanted.start is None:
         return None
@@ -90,8 +97,7 @@ def _start(wanted: Training, id_set: InDistribution, device: torch.device) -> Cl
         wanted.start,
         num_classes=id_set.num_classes,
         image_shape=id_set.image_shape,
-        mean=wanted.mean,
-        std=wanted.std,
+        **asdict(wanted.said),
     ).to(device)
     if wanted.architecture not in (None, start.name):
         raise OodbenchError(f"--from names a {start.name}, --model a {wanted.architecture}; leave out --model")

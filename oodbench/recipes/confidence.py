@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from oodbench.data.imageset import ImageSet
-from oodbench.data.matching import ImageShape
+from oodbench.data.inputs import AnyForm
 from oodbench.parameters import check_parameters, parameter
 from oodbench.progress import Reporter
 from oodbench.recipes.plain import say_epoch
@@ -71,7 +71,7 @@ def train_confidence(
     test: ImageSet,
     *,
     num_classes: int,
-    image_shape: ImageShape,
+    form: AnyForm,
     settings: ConfidenceSettings,
     checkpoint: Path,
     device: torch.device | str = "cpu",
@@ -90,7 +90,7 @@ def train_confidence(
         fit,
         test,
         num_classes=num_classes,
-        image_shape=image_shape,
+        form=form,
         # A smoothed label is no hint: p' is asked for the label itself.
         settings=replace(settings.training, label_smoothing=0.0),
         checkpoint=checkpoint,

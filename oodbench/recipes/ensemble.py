@@ -62,14 +62,15 @@ def ensemble(classifiers: Sequence[Classifier]) -> Classifier:
         )
     first = classifiers[0]
     for other in classifiers[1:]:
-        if (other.num_classes, other.image_shape) != (first.num_classes, first.image_shape):
+        if (other.num_classes, other.form) != (first.num_classes, first.form):
             raise OodbenchError(
                 f"{first.name} and {other.name} cannot be one ensemble: they take images of {first.image_shape} and "
-                f"{other.image_shape}, and tell {first.num_classes} and {other.num_classes} classes apart"
+                f"{other.image_shape} ({first.form.words}; {other.form.words}), and tell {first.num_classes} and "
+                f"{other.num_classes} classes apart"
             )
     module = Ensemble(classifiers)
     name = "+".join(one.name for one in classifiers)
-    return Classifier(module, num_classes=first.num_classes, image_shape=first.image_shape, name=name)
+    return Classifier(module, num_classes=first.num_classes, preprocess=first.form, name=name)
 
 
 def of_members(outputs: Sequence[Outputs]) -> Outputs:

@@ -57,9 +57,7 @@ def extended(classifier: Classifier, architecture: str, num_classes: int, known:
     return Classifier(
         module,
         num_classes=classifier.num_classes + 1,
-        image_shape=classifier.image_shape,
-        mean=classifier.mean,
-        std=classifier.std,
+        preprocess=classifier.preprocess,
         name=classifier.name,
     )
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from oodbench.classifier import Classifier
 from oodbench.data.imageset import ImageSet
-from oodbench.data.matching import ImageShape
+from oodbench.data.inputs import AnyForm, key_of
 from oodbench.data.noise import noise_set
 from oodbench.detectors.inversion import log_uncertainty
 from oodbench.inversion.conditioning import seeded
@@ -98,7 +98,7 @@ def train_garbage(
     test: ImageSet,
     *,
     num_classes: int,
-    image_shape: ImageShape,
+    form: AnyForm,
     settings: GarbageSettings,
     checkpoint: Path,
     device: torch.device | str = "cpu",
@@ -132,18 +132,18 @@ def train_garbage(
 
     seed = settings.training.seed
     held_out, kept = (calibrate_on, fit) if calibrate_on else hold_out(fit, seed)
-    held, known, tested = (in_memory(images, num_classes, image_shape) for images in (held_out, kept, test))
+    held, known, tested = (in_memory(images, num_classes, form) for images in (held_out, kept, test))
     require_every_class(kept, known.labels, num_classes)
     with own_random_numbers(device):
         if start_from:
             classifier = extended(start_from, architecture, num_classes, held)
         else:
-            classifier = new_classifier(architecture, num_classes + 1, known, seed)
+            classifier = new_classifier(architecture, num_classes + 1, known, form, seed)
         if settings.output == "constant":
             hold_constant(classifier)
         before = {name: value.clone() for name, value in classifier.to(device).module.state_dict().items()}
         garbage = Garbage(classifier, known.images, settings)
-        described = [RECIPE, architecture, num_classes, image_shape, asdict(settings), classifier.content_hash()]
+        described = [RECIPE, architecture, num_classes, key_of(form), asdict(settings), classifier.content_hash()]
         images = [(one.content_hash, one.labels_hash) for one in (fit, held_out)]
         resume = Path(f"{checkpoint}.resume")
         epochs = optimise(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from oodbench.classifier import Classifier
 from oodbench.data.imageset import ImageSet
-from oodbench.data.matching import ImageShape, match
+from oodbench.data.inputs import AnyForm, brought
 from oodbench.data.seeding import set_generator
 from oodbench.data.splits import stratified
 from oodbench.pixels import to_unit
@@ -41,9 +41,9 @@ def share_of_last(logits: Tensor) -> float:
     return float((logits.argmax(dim=1) == logits.shape[1] - 1).float().mean())
 
 
-def matched(images: ImageSet, image_shape: ImageShape) -> Tensor:
-    """All images of a set in memory, in the form (C, H, W)."""
-    return torch.cat([match(chunk, image_shape) for chunk in images.chunks()])
+def matched(images: ImageSet, form: AnyForm) -> Tensor:
+    """All images of a set in memory, in an input form."""
+    return torch.cat([brought(images, chunk, form) for chunk in images.chunks()])
 
 
 def batches(classifier: Classifier, images: Tensor) -> Iterator[Tensor]:

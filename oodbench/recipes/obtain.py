@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from oodbench.classifier import Classifier
+from oodbench.data.inputs import Form, key_of
 from oodbench.data.load import InDistribution
 from oodbench.data.matching import ImageShape
 from oodbench.errors import OodbenchError
@@ -33,7 +34,7 @@ class Wanted:
     Attributes:
         name: how results call it.
         architecture: what is trained, where nothing is given.
-        image_shape: (C, H, W) of the images that it takes.
+        form: how images become its input.
         given: it is there already.
         reference: a checkpoint that it is loaded from.
         recipe: how it is made.
@@ -44,13 +45,18 @@ class Wanted:
 
     name: str
     architecture: str
-    image_shape: ImageShape
+    form: Form
     given: Classifier | None = None
     reference: str | None = None
     recipe: str = PLAIN
     parameters: Mapping[str, Any] = field(default_factory=dict)
     members: tuple[str, ...] = ()
     start: Classifier | None = None
+
+    @property
+    def image_shape(self) -> ImageShape:
+        """(C, H, W) of the images that it takes."""
+        return self.form.shape
 
     @property
     def is_trained(self) -> bool:
@@ -113,7 +119,7 @@ def _trained(wanted: Wanted, recipe: Recipe, id_set: InDistribution, device: tor
         id_set.fit,
         id_set.test,
         num_classes=id_set.num_classes,
-        image_shape=wanted.image_shape,
+        form=wanted.form,
         settings=settings,
         checkpoint=checkpoint,
         device=device,
@@ -128,7 +134,7 @@ def _cached(wanted: Wanted, settings: Any, id_set: InDistribution) -> Path:
     decides = [
         wanted.recipe,
         wanted.architecture,
-        wanted.image_shape,
+        key_of(wanted.form),
         asdict(settings),
         fit.content_hash,
         fit.labels_hash,
@@ -142,10 +148,10 @@ def _cached(wanted: Wanted, settings: Any, id_set: InDistribution) -> Path:
 def _checkpoint(wanted: Wanted, classes: int) -> Classifier:
     assert wanted.reference is not None
     classifier = load_classifier(wanted.reference, num_classes=classes, image_shape=wanted.image_shape)
-    if classifier.image_shape != wanted.image_shape:
+    if classifier.form != wanted.form:
         raise OodbenchError(
-            f"{wanted.reference} takes images of {classifier.image_shape}, the others of {wanted.image_shape}; use "
-            f"them in two runs"
+            f"{wanted.reference} takes images of {classifier.image_shape} ({classifier.form.words}), the others of "
+            f"{wanted.image_shape} ({wanted.form.words}); use them in two runs"
         )
     return classifier
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from oodbench.data.imageset import ImageSet
-from oodbench.data.matching import ImageShape
+from oodbench.data.inputs import AnyForm
 from oodbench.progress import Reporter
 from oodbench.training import EpochReport, TrainingSettings, train
 
@@ -18,7 +18,7 @@ def train_plain(
     test: ImageSet,
     *,
     num_classes: int,
-    image_shape: ImageShape,
+    form: AnyForm,
     settings: TrainingSettings,
     checkpoint: Path,
     device: torch.device | str = "cpu",
@@ -37,7 +37,7 @@ def train_plain(
         fit,
         test,
         num_classes=num_classes,
-        image_shape=image_shape,
+        form=form,
         settings=settings,
         checkpoint=checkpoint,
         device=device,

@@ -137,7 +137,7 @@ def check_comparable(runs: Sequence[Run]) -> None:
             classifier = run.card.classifier(record["classifier"])
             # What was made against a classifier is another set for each.
             against = classifier["content_hash"] if record["group"] == ADVERSARIAL else ""
-            form = tuple(classifier["image_shape"])
+            form = (*classifier["image_shape"], repr(classifier.get("preprocess")))
             key = (id_names[record["classifier"]], form, record["role"], record["name"] + against)
             content = f"{record['content_hash'][:12]}/{(record['labels_hash'] or 'no labels')[:12]}"
             known, where = contents.setdefault(key, (content, run.path))

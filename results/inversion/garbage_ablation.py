@@ -90,7 +90,7 @@ def ablate(setup: Setup, data_root: Path, path: Path, seeds: int) -> None:
                     known.fit.drawn(IMAGES, seed),
                     known.test,
                     num_classes=known.num_classes,
-                    image_shape=known.image_shape,
+                    form=known.image_shape,
                     settings=settings,
                     checkpoint=checkpoint,
                     reporter=Reporter(),

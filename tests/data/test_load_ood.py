@@ -181,8 +181,8 @@ def test_a_group_cannot_be_loaded_as_a_set(root: Path, digits: InDistribution) -
 
 def test_proxies_are_made_from_the_fit_images(digits: InDistribution) -> None:
     for name in ("pixel-shuffled", "patch-shuffled", "patch-shuffled-8", "fourier-phase-scrambled"):
-        proxy = make_proxy(name, digits.fit, 0)
+        proxy = make_proxy(name, digits.fit, 0, digits.image_shape)
         assert (len(proxy), proxy.labels) == (1197, None)
         assert not set(proxy.image_hashes) & set(digits.fit.image_hashes)
     with pytest.raises(OodbenchError, match="textures"):
-        make_proxy("textures", digits.fit, 0)
+        make_proxy("textures", digits.fit, 0, digits.image_shape)

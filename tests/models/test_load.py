@@ -5,17 +5,22 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torchvision
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms._presets import ImageClassification
 
 from oodbench.classifier import Classifier
+from oodbench.data.preprocess import Preprocess, stretched
 from oodbench.errors import OodbenchError
-from oodbench.models.checkpoint import load_checkpoint
+from oodbench.models.checkpoint import load_checkpoint, save_checkpoint
 from oodbench.models.load import load_classifier
 from oodbench.training import accuracy
 from tests.conftest import SHARED
@@ -110,18 +115,67 @@ def test_torchvision_network_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyP
         load_classifier(f"squeezenet1_1={path}", num_classes=5, image_shape=(1, 28, 28))
     loaded = load_classifier(f"squeezenet1_1={path}", num_classes=5, image_shape=(1, 28, 28), mean="half")
     assert torch.equal(generator, torch.get_rng_state())
-    assert (loaded.image_shape, loaded.num_classes, loaded.mean) == ((3, 224, 224), 5, (0.5, 0.5, 0.5))
+    # A network of another project was trained on images of their own size, and not on torchvision's.
+    assert (loaded.image_shape, loaded.num_classes, loaded.mean) == ((3, 28, 28), 5, (0.5, 0.5, 0.5))
     assert all(torch.equal(value, network.state_dict()[name]) for name, value in loaded.module.state_dict().items())
     with pytest.raises(OodbenchError, match=r"recognises .* name it: ARCHITECTURE="):
         load_classifier(str(path), num_classes=5, image_shape=(1, 28, 28), mean="half")
     # A file that torchvision publishes is known by the hash in its address, whatever it is called here.
     published = SimpleNamespace(
         url=f"https://example.org/squeezenet1_1-{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}.pth",
-        transforms=lambda: SimpleNamespace(mean=list(IMAGENET[0]), std=list(IMAGENET[1])),
+        transforms=lambda: ImageClassification(crop_size=60, resize_size=70, interpolation=InterpolationMode.BICUBIC),
     )
     monkeypatch.setattr(torchvision.models, "get_model_weights", lambda name: [published])
     loaded = load_classifier(f"squeezenet1_1={path}", num_classes=5, image_shape=(3, 32, 32))
-    assert (loaded.mean, loaded.std) == IMAGENET
+    assert loaded.preprocess == Preprocess(70, 60, "bicubic", mean=IMAGENET[0], std=IMAGENET[1])
+    assert "as torchvision publishes it" in loaded.preprocess.describe(np.zeros((90, 80, 3), np.uint8))
+    with pytest.raises(OodbenchError, match="leave out --mean and --std"):
+        load_classifier(f"squeezenet1_1={path}", num_classes=5, image_shape=(3, 32, 32), mean="half")
+    other = load_classifier(f"squeezenet1_1={path}", num_classes=5, image_shape=(3, 32, 32), resize="64x62")
+    assert isinstance(loaded.preprocess, Preprocess)
+    assert other.preprocess == replace(loaded.preprocess, resize=(64, 62), crop=None)
+
+
+def test_size_and_kernel_as_the_user_says_them(tmp_path: Path) -> None:
+    network = torchvision.models.squeezenet1_1(num_classes=5)
+    path = tmp_path / "s.pth"
+    torch.save(network.state_dict(), path)
+
+    def loaded(shape: tuple[int, int, int] = (3, 300, 400), **said: Any) -> Preprocess:
+        found = load_classifier(f"squeezenet1_1={path}", num_classes=5, image_shape=shape, **said).preprocess
+        assert isinstance(found, Preprocess)
+        return found
+
+    half = (0.5, 0.5, 0.5)
+    assert loaded(mean="half", resize="70", crop=64) == Preprocess(70, 64, mean=half, std=half)
+    stretching = Preprocess((70, 60), None, "lanczos", mean=half, std=half)
+    assert loaded(mean="half", resize="70x60", interpolation="lanczos") == stretching
+    boxed = loaded((3, 32, 32), mean="half", interpolation="box")
+    assert boxed == Preprocess((32, 32), None, "box", mean=half, std=half)
+    assert loaded((3, 32, 32), mean="half") == stretched((3, 32, 32), 0.5, 0.5)
+    named = loaded(preprocess="ResNet50_Weights.IMAGENET1K_V2")
+    assert named == Preprocess(232, 224, mean=IMAGENET[0], std=IMAGENET[1])
+    assert loaded(preprocess="ResNet50_Weights.IMAGENET1K_V2", crop="64") == replace(named, crop=64)
+    wrong: list[tuple[str, dict[str, Any]]] = [
+        ("photographs: give --resize and --crop", {"mean": "half"}),
+        ("did you mean ResNet50_Weights.IMAGENET1K_V", {"preprocess": "ResNet50_Weights.IMAGENET1K_V3"}),
+        ("--resize 2x5x6 is no size", {"mean": "half", "resize": "2x5x6"}),
+        ("give a crop", {"mean": "half", "resize": "256"}),
+        ("leave out --mean", {"mean": "half", "preprocess": "ResNet50_Weights.IMAGENET1K_V2"}),
+    ]
+    for words, said in wrong:
+        with pytest.raises(OodbenchError, match=words):
+            loaded(**said)
+
+
+def test_a_checkpoint_of_ours_keeps_its_preprocess(tmp_path: Path) -> None:
+    module = torchvision.models.squeezenet1_1(num_classes=5)
+    preprocess = Preprocess(70, 64, "bicubic", mean=(0.5,), std=(0.25,))
+    classifier = Classifier(module, num_classes=5, preprocess=preprocess)
+    save_checkpoint(classifier, "squeezenet1_1", tmp_path / "own.safetensors", {})
+    loaded = load_classifier(str(tmp_path / "own.safetensors"), num_classes=5, image_shape=(3, 9, 9))
+    assert loaded.preprocess == classifier.preprocess
+    assert loaded.content_hash() == classifier.content_hash()
 
 
 def load_public(name: str) -> tuple[Classifier, torch.Tensor, torch.Tensor]:

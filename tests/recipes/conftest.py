@@ -38,7 +38,7 @@ def quick_training(
         "cnn8",
         **given,
         num_classes=3,
-        image_shape=(1, 8, 8),
+        form=(1, 8, 8),
         settings=settings,
         checkpoint=checkpoint,
         reporter=reporter or Reporter(),

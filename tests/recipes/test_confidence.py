@@ -52,7 +52,7 @@ def test_the_checkpoint_has_one_more_output_and_is_judged_on_the_classes(tmp_pat
         turned_ramps(90, 0),
         turned_ramps(30, 1),
         num_classes=3,
-        image_shape=(1, 8, 8),
+        form=(1, 8, 8),
         settings=ConfidenceSettings(TrainingSettings(epochs=6, batch_size=16)),
         checkpoint=checkpoint,
         reporter=Reporter(),

@@ -226,7 +226,7 @@ def plain_classifier() -> Classifier:
         turned_ramps(300, 3),
         turned_ramps(60, 4),
         num_classes=3,
-        image_shape=(1, 8, 8),
+        form=(1, 8, 8),
         settings=TrainingSettings(epochs=8, batch_size=32),
     )
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from oodbench import Benchmark, Machine, run
 from oodbench.classifier import Classifier
 from oodbench.data.load import InDistribution
+from oodbench.data.preprocess import stretched
 from oodbench.detectors.base import Detector
 from oodbench.errors import OodbenchError
 from oodbench.outputs import Outputs
@@ -42,7 +43,7 @@ def id_set(seed: int = 0) -> InDistribution:
 
 
 def got(data: InDistribution, others: dict[str, Classifier] | None = None, **wanted: Any) -> Classifier:
-    what = Wanted(**{"name": "own", "architecture": "cnn8", "image_shape": (1, 8, 8)} | wanted)
+    what = Wanted(**{"name": "own", "architecture": "cnn8", "form": stretched((1, 8, 8))} | wanted)
     return obtain(what, data, torch.device("cpu"), Reporter(), others).classifier
 
 
@@ -56,7 +57,7 @@ def test_it_is_trained_once_and_anew_where_anything_that_decides_it_differs(cach
         got(id_set(5), recipe="garbage"),
         got(id_set(), recipe="garbage", parameters={"steps": 0}),
         got(id_set()),
-        got(id_set(), image_shape=(3, 8, 8)),
+        got(id_set(), form=stretched((3, 8, 8))),
     ]
     assert len(list(cache.glob("*.safetensors"))) == 6
     assert len({classifier.content_hash() for classifier in (first, *others)}) == 6
@@ -117,7 +118,7 @@ def test_a_checkpoint_serves_instead(cache: Path, tmp_path: Path, image_files: d
     with pytest.raises(OodbenchError, match="trained already"):
         planned(image_files, "inversion(steps=2)", models=(str(given),))
     with pytest.raises(OodbenchError, match="takes images of"):
-        got(id_set(), recipe="garbage", reference=str(given), image_shape=(3, 8, 8))
+        got(id_set(), recipe="garbage", reference=str(given), form=stretched((3, 8, 8)))
 
 
 def test_what_is_given_is_taken_as_it_is(cache: Path) -> None:
