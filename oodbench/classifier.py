@@ -158,9 +158,12 @@ class Classifier:
         called: dict[str, nn.Module] = {}
         spatial: set[str] = set()
         from_linear: dict[str, Tensor] = {}
+        sizes = [0]
 
         def note(submodule: nn.Module, _inputs: object, output: Tensor) -> None:
             called[names[submodule]] = submodule
+            if isinstance(output, Tensor) and not any(submodule.children()):
+                sizes.append(output.nbytes // len(images))
             if isinstance(output, Tensor) and output.dim() == 4:
                 spatial.add(names[submodule])
             if isinstance(submodule, nn.Linear):
@@ -187,6 +190,8 @@ class Classifier:
                 f"{self.name} should return one row of {self.num_classes} logits per image, but returned {shape} "
                 f"for 2 images; give the number of classes that it was trained on"
             )
+        self.layer_bytes = sum(sizes), max(sizes)
+        """Of an image's outputs of the innermost submodules: of all, and of the largest."""
         return called, _find_head(from_linear, logits), spatial
 
     def _default_layers(self, called: dict[str, nn.Module]) -> tuple[str, ...]:

@@ -14,15 +14,16 @@ PACKAGE = Path(__file__).parents[1] / "oodbench"
 # From the foundation up; a part may import from parts in lower layers, and from its own part.
 LAYERS = (
     {"errors"},
-    {"files", "progress", "perturbation", "parameters", "metrics", "transfer"},
+    {"files", "progress", "perturbation", "parameters", "metrics", "precision", "transfer"},
     {"outputs", "resume", "statistics", "card", "data", "store", "console"},
     {"classifier", "pixels"},
-    {"capture", "report"},
+    {"capture", "memory", "report"},
     {"live"},
     {"detectors", "models", "inversion", "worst_seen"},
     {"benchmark", "guard", "training"},
     {"recipes"},
     {"example", "plan", "subject", "run_folder", "settings_page", "own_sets"},
+    {"distributed"},
     {"testing", "measure", "record", "study"},
     {"runner"},
     {"check"},
