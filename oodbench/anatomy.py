@@ -29,6 +29,7 @@ class Anatomy(NamedTuple):
         map_layers: those that give maps.
         class_tokens: T, where the first of T tokens is a class token.
         memory_format: of the images that it takes.
+        layer_bytes: of an image's outputs of the innermost submodules: of all, and of the largest.
         notes: what was decided, in sentences.
     """
 
@@ -39,6 +40,7 @@ class Anatomy(NamedTuple):
     map_layers: tuple[str, ...]
     class_tokens: int | None
     memory_format: torch.memory_format
+    layer_bytes: tuple[int, int]
     notes: tuple[str, ...]
 
 
@@ -114,7 +116,17 @@ def examine(
     maps = tuple(one for one in chosen if len(seen.shapes.get(one) or ()) == 4)
     tokens = any(len(seen.shapes.get(one) or ()) == 3 for one in chosen)
     notes += _of_head(module, name, found, linear) + ([_of_tokens(seen.class_tokens)] if tokens else [])
-    return Anatomy(found, linear, step is not None, chosen, maps, seen.class_tokens, seen.memory_format, tuple(notes))
+    return Anatomy(
+        found,
+        linear,
+        step is not None,
+        chosen,
+        maps,
+        seen.class_tokens,
+        seen.memory_format,
+        (sum(seen.sizes), max(seen.sizes, default=0)),
+        tuple(notes),
+    )
 
 
 def _probe(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import torch
@@ -34,6 +34,11 @@ class PassCount:
     perturbed: int = 0
     edited: int = 0
     further: int = 0
+
+    def add(self, other: PassCount) -> None:
+        """Count what another one counted."""
+        for one in fields(self):
+            setattr(self, one.name, getattr(self, one.name) + getattr(other, one.name))
 
 
 class Passed(NamedTuple):

@@ -52,6 +52,7 @@ class Classifier:
         map_layers: the candidate layers that give maps, N×C×H×W or N×H×W×C.
         class_tokens: T, where the first of a layer's T tokens is a class token, at which the layer is read.
         memory_format: in which images are passed.
+        layer_bytes: of an image's outputs of the innermost submodules: of all, and of the largest.
 
     Raises:
         OodbenchError: image form and normalisation are given twice, or do not fit each other; the module does not
@@ -82,6 +83,7 @@ class Classifier:
         found = self._examined(head, layers)
         self.head, self.layers, self.map_layers = found.head, found.layers, found.map_layers
         self.class_tokens, self.memory_format = found.class_tokens, found.memory_format
+        self.layer_bytes = found.layer_bytes
         self._is_linear, self._ends_early = found.is_linear, found.ends_early
         self.notes = (*notes, *found.notes)
 

@@ -6,7 +6,7 @@ changed network) is computed on demand, once, for all detectors that ask.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from oodbench.classifier import Classifier
 from oodbench.errors import OodbenchError
 from oodbench.outputs import PENULTIMATE, Change, Head, Needs, Outputs, Perturbation
 from oodbench.perturbation import step
+from oodbench.precision import FULL, Precision
 
 
 class Live(Outputs):
@@ -34,14 +35,17 @@ class Live(Outputs):
         head: Head | None,
         changes: Mapping[str, Change] | None = None,
         known: Mapping[str, Tensor] | None = None,
+        precision: Precision = FULL,
     ) -> None:
         """
         Args:
             pixels: float N×C×H×W in [0, 1].
             changes: what is changed in the network on its way.
             known: the tensors, where they are known without a pass.
+            precision: of passes without a graph.
         """
         self._capture, self._pixels, self._changes = capture, pixels, dict(changes or {})
+        self._precision = precision
         self._memory: dict[object, Any] = {}
         tensors = dict(known) if known is not None else self._pass()
         if "images" in capture.needs:
@@ -52,7 +56,8 @@ class Live(Outputs):
         needs = self._capture.needs
         if not needs - {"images"}:
             return {}
-        if "gradient" in needs:
+        # What is kept must not depend on whether a detector beside it asks for gradients, which are in full precision.
+        if "gradient" in needs and not self._precision.is_low:
             return self._graph().tensors
         self._count_pass()
         return self._further(self._pixels).tensors
@@ -69,15 +74,19 @@ class Live(Outputs):
             raise OodbenchError("a detector asked for a gradient, but does not declare it in its needs")
 
         def compute() -> Passed:
-            self._count_pass()
+            if self._precision.is_low:
+                self._capture.count.further += len(self._pixels)
+            else:
+                self._count_pass()
             with torch.enable_grad():
                 return self._capture.forward(self._pixels.requires_grad_(), self._changes)
 
         return self._once("graph", compute)
 
     def _further(self, images: Tensor, dropout: int | None = None) -> Passed:
-        with torch.no_grad():
-            return self._capture.forward(images, self._changes, dropout)
+        with torch.no_grad(), self._precision.passing(images.device):
+            passed = self._capture.forward(images, self._changes, dropout)
+        return passed._replace(tensors=self._precision.widened(passed.tensors))
 
     def _once(self, key: object, compute: Callable[[], Any]) -> Any:
         if key not in self._memory:
@@ -159,7 +168,7 @@ class Live(Outputs):
             for name, change in changes.items():
                 place = f"maps:{self._place(name)}" if name == "maps:last" else name
                 both[place] = _Composed(both[place], change) if place in both else change
-            return Live(self._capture, self._pixels, self._head, both, known)
+            return Live(self._capture, self._pixels, self._head, both, known, self._precision)
 
         return self._once(("edited", *changes.items()), compute)
 
@@ -194,32 +203,83 @@ def passes(
     needs: Needs,
     count: PassCount | None = None,
     welcome: Needs | None = None,
+    precision: Precision = FULL,
 ) -> Generator[Live, None, None]:
     """Pass batches of images through the network, once, and yield what it makes of each.
+
+    Nothing here holds a batch that was given away: its graph goes as soon as the caller lets go of it.
 
     Args:
         batches: uint8, or float in [0, 1], N×C×H×W in the classifier's form.
         count: is told what entered the network.
         welcome: what is captured too, as far as the network lets it.
+        precision: of the passes, but for those whose gradient is asked for.
 
     The classifier is in eval mode, without weight gradients, while a batch is out, and as it was afterwards.
 
     Raises:
         OodbenchError: a batch is not of that form, or `needs` names what the classifier does not have.
     """
-    device, precision, head = classifier.device, classifier.precision, classifier.head_weights()
-    form = classifier.image_shape
-    with classifier.inference(), Capture(classifier, needs, count or PassCount(), welcome) as capture:
+    head = classifier.head_weights()
+    with (
+        classifier.inference(),
+        precision.exact(classifier.device),
+        Capture(classifier, needs, count or PassCount(), welcome) as capture,
+    ):
+        for pixels in _pixels(batches, classifier):
+            yield Live(capture, pixels, head, precision=precision)
+            del pixels
+
+
+def _pixels(batches: Iterable[Tensor], classifier: Classifier) -> Iterator[Tensor]:
+    """The batches as the classifier takes them: on its device, in its precision, in [0, 1], in memory of their own."""
+    form, precision = classifier.image_shape, classifier.precision
+    for images in on_device((_checked(batch, form, classifier.name) for batch in batches), classifier.device):
+        is_float = images.is_floating_point()
+        pixels = images.to(precision, copy=is_float)
+        del images
+        yield pixels if is_float else pixels.div_(255)
+        del pixels
+
+
+def _checked(images: Tensor, form: tuple[int, int, int], name: str) -> Tensor:
+    is_known = images.is_floating_point() or images.dtype == torch.uint8
+    if tuple(images.shape[1:]) != form or not is_known or not len(images):
+        wanted = "×".join(map(str, form))
+        raise OodbenchError(
+            f"{name} takes batches of images N×{wanted}, uint8 or float, not {images.dtype} of "
+            f"shape {tuple(images.shape)}; match the images to the classifier first"
+        )
+    return images
+
+
+def on_device(batches: Iterable[Tensor], device: torch.device) -> Iterator[Tensor]:
+    """The batches on a device; on a GPU the next one is copied while one is worked on, and nothing waits for it."""
+    if device.type != "cuda":
         for images in batches:
-            is_float = images.is_floating_point()
-            if tuple(images.shape[1:]) != form or not (is_float or images.dtype == torch.uint8) or not len(images):
-                wanted = "×".join(map(str, classifier.image_shape))
-                raise OodbenchError(
-                    f"{classifier.name} takes batches of images N×{wanted}, uint8 or float, not {images.dtype} of "
-                    f"shape {tuple(images.shape)}; match the images to the classifier first"
-                )
-            pixels = images.to(device, non_blocking=True).to(precision, copy=is_float)
-            yield Live(capture, pixels if is_float else pixels.div_(255), head)
+            yield images.to(device)
+        return
+    copying = torch.cuda.Stream(device)
+    ahead: list[tuple[Tensor, torch.cuda.Event]] = []
+
+    def arrived() -> Tensor:
+        images, event = ahead.pop()
+        working = torch.cuda.current_stream(device)
+        working.wait_event(event)
+        # Its memory must not be given away while kernels of this stream may read it.
+        images.record_stream(working)
+        return images
+
+    for images in batches:
+        with torch.cuda.stream(copying):
+            # Memory that is not pinned would be copied while the processor waits.
+            pinned = images if images.is_cuda else images.pin_memory()
+            following = pinned.to(device, non_blocking=True), copying.record_event()
+        if ahead:
+            yield arrived()
+        ahead.append(following)
+    if ahead:
+        yield arrived()
 
 
 def collected(
@@ -236,5 +296,6 @@ def collected(
         kept.append(batch.stored())
         for name, make in (products or {}).items():
             made[name].append(Outputs(make(batch)))
+        del batch  # or it would be there while the next one passes
     joined = {name: dict(Outputs.concatenate(parts).tensors()) for name, parts in made.items()}
     return Outputs.concatenate(kept), joined

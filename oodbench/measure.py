@@ -15,6 +15,7 @@ from oodbench.data.inputs import Form
 from oodbench.data.load import make_proxy
 from oodbench.data.noise import DerivedSource
 from oodbench.data.reading import Shard, side_by_side
+from oodbench.distributed import ALONE, Cutting, Ranks
 from oodbench.metrics import accuracy, evaluate
 from oodbench.outputs import FitData, Outputs
 from oodbench.plan import Plan, refuse_leaks
@@ -29,8 +30,9 @@ Answers = Mapping[tuple[str, ImageSet], np.ndarray]
 """(classifier, set) → int64 answers: classes, or a number of classes, where the answer beyond them was given."""
 
 
-def fit(plan: Plan, subjects: Sequence[Subject]) -> None:
+def fit(plan: Plan, subjects: Sequence[Subject], ranks: Ranks = ALONE) -> None:
     """Fit every detector on the ID fit images, and the proxies and validation sets that are asked for."""
+    live = [(one, label) for one in subjects for label, detector in one.detectors.items() if detector.needs.live]
     parts: dict[Subject, dict[ImageSet, list[Outputs]]] = {one: {} for one in subjects}
     reduced: dict[Subject, dict[str, list[Outputs]]] = {one: {} for one in subjects}
     images = plan.id_set.fit
@@ -47,21 +49,29 @@ def fit(plan: Plan, subjects: Sequence[Subject]) -> None:
     roles = {images: "fit"} | dict.fromkeys(proxies, "proxy")
     roles |= {one: "validation" for sets in validation.values() for one in sets}
     groups = [[images, *proxies], *([one] for one, role in roles.items() if role == "validation")] if learners else []
-    for shard in _shards(plan, groups, learners):
-        for one in learners:
-            role = roles[shard.images]
-            if role == "proxy" and not (
-                shard.images in made[one.classifier.form] and shard.images.name in _proxies(one, bool(validation[one]))
-            ):
-                continue
-            if role == "validation" and shard.images not in validation[one]:
-                continue
-            part = one.fit_part(shard, role)
+
+    def readers(shard: Shard) -> list[Subject]:
+        role = roles[shard.images]
+        if role == "proxy":
+            of_form = [one for one in learners if shard.images in made[one.classifier.form]]
+            return [one for one in of_form if shard.images.name in _proxies(one, bool(validation[one]))]
+        return [one for one in learners if role == "fit" or shard.images in validation[one]]
+
+    def visit(shard: Shard) -> None:
+        for one in readers(shard):
+            if one.is_kept:
+                one.fit_part(shard, roles[shard.images])
+
+    ranks.fill(subjects, groups, Cutting(SHARD, plan.machine.workers, _forms(learners)), visit)
+    for shard in _shards(plan, groups if ranks.is_first else [], learners):
+        for one in readers(shard):
+            part = one.fit_part(shard, roles[shard.images])
             parts[one].setdefault(shard.images, []).append(part.outputs)
             for label, rows in part.products.items():
                 reduced[one].setdefault(label, []).append(Outputs(rows))
-    for one in subjects:
+    for one in subjects if ranks.is_first else ():
         one.fit(*_fit_data(one, images, roles, parts[one], reduced[one]))
+    ranks.share_fitted(live)
 
 
 def _proxies(subject: Subject, validated: bool) -> frozenset[str]:
@@ -87,16 +97,35 @@ def _fit_data(
     return FitData(outputs_of_fit, labels, by_role["proxy"], by_role["validation"]), joined
 
 
+def pass_scored(plan: Plan, subjects: Sequence[Subject], ranks: Ranks) -> None:
+    """Have several processes pass what is to be scored, so that the first of them finds it in the store."""
+
+    def visit(shard: Shard) -> None:
+        for one in _showing(plan, subjects, shard):
+            if one.is_kept:
+                one.score_part(shard, _role(plan, shard))
+
+    cutting = Cutting(SHARD, plan.machine.workers, _forms(subjects))
+    ranks.fill(subjects, _scored_groups(plan, subjects), cutting, visit)
+
+
+def _showing(plan: Plan, subjects: Sequence[Subject], shard: Shard) -> list[Subject]:
+    """The subjects that are shown a shard."""
+    return [one for one in subjects if shard.images is plan.id_set.test or shard.images in _scored(plan, one)]
+
+
+def _role(plan: Plan, shard: Shard) -> str:
+    return "ID test" if shard.images is plan.id_set.test else "OOD"
+
+
 def score(plan: Plan, subjects: Sequence[Subject]) -> tuple[Scores, Answers, dict[tuple[str, str], Pictures]]:
     """Per-sample scores, the classifiers' answers, and the images that detectors got most wrong."""
     scores: dict[tuple[str, str, str], list[np.ndarray]] = {}
     answers: dict[tuple[str, ImageSet], list[np.ndarray]] = {}
     worst, test = WorstSeen(), plan.id_set.test
     for shard in _shards(plan, _scored_groups(plan, subjects), subjects):
-        for one in subjects:
-            if shard.images is not test and shard.images not in _scored(plan, one):
-                continue
-            found, given = one.score(shard, "ID test" if shard.images is test else "OOD")
+        for one in _showing(plan, subjects, shard):
+            found, given = one.score(shard, _role(plan, shard))
             answers.setdefault((one.classifier.name, shard.images), []).append(given)
             for model in one.rows_of(shard.images):
                 worst.see(model, shard, one.classifier.form, found, lowest=shard.images is test)
@@ -120,10 +149,13 @@ def _scored_groups(plan: Plan, subjects: Sequence[Subject]) -> list[list[ImageSe
     return [[plan.id_set.test, *derived], *([images] for images in scored if images not in derived)]
 
 
+def _forms(subjects: Sequence[Subject]) -> tuple[Form, ...]:
+    return tuple(dict.fromkeys(one.classifier.form for one in subjects))
+
+
 def _shards(plan: Plan, groups: Sequence[Sequence[ImageSet]], subjects: Sequence[Subject]) -> Iterator[Shard]:
-    forms = list(dict.fromkeys(one.classifier.form for one in subjects))
     for group in groups:
-        for shard in side_by_side(group, SHARD, plan.machine.workers, forms):
+        for shard in side_by_side(group, SHARD, plan.machine.workers, _forms(subjects)):
             yield shard
             # Also where nobody was shown it: the set's hash is made of all its shards.
             _ = shard.digest

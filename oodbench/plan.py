@@ -24,6 +24,7 @@ from oodbench.detectors.base import Detector
 from oodbench.detectors.catalogue import catalogue, name_of
 from oodbench.detectors.spec import build, changed, label, parse_spec
 from oodbench.errors import OodbenchError
+from oodbench.precision import FULL, Precision
 from oodbench.recipes.catalogue import find_recipe
 from oodbench.recipes.holdout import hold_out as held_out
 from oodbench.store import SHARD
@@ -31,24 +32,27 @@ from oodbench.store import SHARD
 
 @dataclass(frozen=True)
 class Machine:
-    """Where and how a run happens; none of it changes a score beyond rounding.
+    """Where and how a run happens; none of it but the precision changes a score beyond rounding.
 
     Attributes:
         data_root: folder that holds the data sets; None is the usual places.
-        device: auto, cpu, cuda or mps.
-        batch_size: images that enter the network at a time.
+        device: auto, cpu, mps, cuda, or cuda:N for one of several GPUs.
+        batch_size: images that enter the network at a time; None is as many as fit into memory, 128 at most on a CPU.
         workers: threads that read images.
         store: whether outputs are kept in the cache, and taken from there.
+        precision: of passes without a gradient: float32, tf32, bf16 or fp16. It changes scores.
     """
 
     data_root: Path | None = None
     device: str = "auto"
-    batch_size: int = 128
+    batch_size: int | None = None
     workers: int = 0
     store: bool = True
+    precision: str = FULL.name
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
+        Precision(self.precision)
+        if self.batch_size is not None and self.batch_size < 1:
             raise OodbenchError(f"the batch size must be at least 1, not {self.batch_size}")
         if self.workers < 0:
             raise OodbenchError(f"the number of workers must be 0 or more, not {self.workers}")
@@ -97,6 +101,8 @@ def make_plan(
             that must not see those.
     """
     device = choose_device(machine.device)
+    if machine.precision == "tf32" and device.type != "cuda":
+        raise OodbenchError(f"tf32 is a precision of NVIDIA GPUs, not of {device}; use float32 or bf16")
     benchmark, notes = _with_detectors(benchmark, bool(classifiers))
     detectors = build_detectors(benchmark)
     whole = load_id(benchmark.id, data_root=machine.data_root, seed=benchmark.seed, fit=benchmark.fit)
@@ -232,7 +238,7 @@ def build_detectors(benchmark: Benchmark) -> dict[str, Detector]:
 
 
 def choose_device(name: str) -> torch.device:
-    """The torch device of auto, cpu, cuda or mps.
+    """The torch device of auto, cpu, mps, cuda or cuda:N.
 
     Raises:
         OodbenchError: the device is not there.
@@ -240,10 +246,14 @@ def choose_device(name: str) -> torch.device:
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         return torch.device(next(kind for kind in there if there[kind]))
-    if name not in there:
-        raise OodbenchError(f"there is no device '{name}'; choose among auto, {', '.join(sorted(there))}")
-    if not there[name]:
+    kind, colon, number = name.partition(":")
+    if kind not in there or (colon and not (kind == "cuda" and number.isdecimal())):
+        raise OodbenchError(f"there is no device '{name}'; choose among auto, {', '.join(sorted(there))}, cuda:N")
+    if not there[kind]:
         raise OodbenchError(f"device {name} was asked for, but torch finds none here; use --device cpu or auto")
+    if colon and int(number) >= torch.cuda.device_count():
+        last = torch.cuda.device_count() - 1
+        raise OodbenchError(f"device {name} was asked for, but the last GPU that torch finds here is cuda:{last}")
     return torch.device(name)
 
 

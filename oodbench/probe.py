@@ -25,6 +25,7 @@ class Probe:
             that is no tensor.
         heads: the submodules that may be the head: linear layers and 1×1 convolutions of K outputs, and those named.
         class_tokens: T, where the first of T tokens goes on alone, a class token; None where there is no such.
+        sizes: bytes an image of the outputs of the innermost submodules.
     """
 
     returned: Any = None
@@ -32,6 +33,7 @@ class Probe:
     shapes: dict[str, tuple[int, ...] | None] = field(default_factory=dict)
     heads: dict[str, Seen] = field(default_factory=dict)
     class_tokens: int | None = None
+    sizes: list[int] = field(default_factory=list)
     _first_tokens: list[tuple[int, Tensor]] = field(default_factory=list)
 
     @contextmanager
@@ -49,6 +51,8 @@ class Probe:
             self.shapes[name] = tuple(output.shape) if isinstance(output, Tensor) else None
             if not isinstance(output, Tensor):
                 return
+            if not any(module.children()) and output.dim():
+                self.sizes.append(output.nbytes // len(output))
             given = inputs[0] if inputs and isinstance(inputs[0], Tensor) else output.new_zeros(0)
             matrix = matrix_of(module)
             if given.dim() > 1 and (is_named or (matrix is not None and len(matrix) == num_classes)):

@@ -30,12 +30,14 @@ def card(
     obtained: Sequence[Obtained],
     rows: list[dict[str, Any]],
     notes: Sequence[str],
+    processes: int = 1,
 ) -> Card:
     """The card of a run.
 
     Args:
         rows: see `measure.metrics`.
         notes: what was found after the plan was made.
+        processes: how many shared the work.
     """
     shown = [(one, images) for one in subjects for images in one.shown]
     sets = [_set_record(one, images) | {"classifier": model} for one, images in shown for model in one.rows_of(images)]
@@ -46,6 +48,8 @@ def card(
             "device": str(subjects[0].classifier.device),
             "batch_size": plan.machine.batch_size,
             "workers": plan.machine.workers,
+            "precision": plan.machine.precision,
+            "processes": processes,
             "platform": platform.platform(),
             "processors": os.cpu_count(),
             "threads": torch.get_num_threads(),
@@ -60,7 +64,7 @@ def card(
         ],
         detectors=[_detector_record(label, detector, subjects) for label, detector in plan.detectors.items()],
         metrics=rows,
-        notes=[*plan.notes, *notes],
+        notes=[*plan.notes, *(note for one in subjects for note in one.notes), *notes],
     )
 
 
@@ -114,6 +118,7 @@ def _classifier_record(one: Subject, got: Obtained) -> dict[str, Any]:
         "layers": list(classifier.layers),
         **({"training": without_origins(classifier.training)} if classifier.training else {}),
         **({"sheet": {"file": sheet_of(got), "caption": sheet.caption}} if sheet else {}),
+        "batch_size": one.batch_size,
         "images": {role: asdict(count) for role, count in one.counts.items()},
         "seconds": {what: round(seconds, 4) for what, seconds in one.seconds.items()},
     }

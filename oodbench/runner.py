@@ -7,14 +7,16 @@ from itertools import product
 
 from oodbench.benchmark import Benchmark
 from oodbench.classifier import Classifier
-from oodbench.measure import fit, metrics, score
+from oodbench.distributed import ALONE, Ranks
+from oodbench.measure import fit, metrics, pass_scored, score
 from oodbench.own_sets import MOST, inverted_set
 from oodbench.plan import Machine, Plan, make_plan
+from oodbench.precision import Precision
 from oodbench.progress import Reporter
 from oodbench.recipes.obtain import Obtained, obtain
 from oodbench.record import card, overlaps, sheet_of
 from oodbench.run_folder import Result
-from oodbench.store import NO_STORE, Store
+from oodbench.store import Store
 from oodbench.subject import Subject
 
 
@@ -38,19 +40,48 @@ def run(
     Raises:
         OodbenchError: anything named is missing or does not fit (before the first pass), or a score is not finite.
     """
-    reporter = reporter or (_console() if progress else Reporter())
-    return run_plan(make_plan(benchmark or Benchmark(), machine or Machine(), classifiers), reporter)
+    result = run_among(ALONE, benchmark, classifiers, machine, reporter or (_console() if progress else Reporter()))
+    assert result is not None  # who is alone is the first
+    return result
+
+
+def run_among(
+    ranks: Ranks,
+    benchmark: Benchmark | None = None,
+    classifiers: Sequence[Classifier] = (),
+    machine: Machine | None = None,
+    reporter: Reporter | None = None,
+) -> Result | None:
+    """`run`, shared by several processes, each of which calls this; the result in the first, None in the others.
+
+    Args:
+        ranks: see `distributed.joined`.
+    """
+    placed = ranks.placed(machine or Machine())
+    plan = ranks.first(lambda: make_plan(benchmark or Benchmark(), placed, classifiers))
+    return _carried_out(plan, reporter or Reporter(), ranks)
 
 
 def run_plan(plan: Plan, reporter: Reporter) -> Result:
     """Do what was planned."""
+    result = _carried_out(plan, reporter, ALONE)
+    assert result is not None  # who is alone is the first
+    return result
+
+
+def _carried_out(plan: Plan, reporter: Reporter, ranks: Ranks) -> Result | None:
     for note in plan.notes:
         reporter.say(note)
-    obtained = _obtained(plan, reporter)
-    store = Store.default(reporter) if plan.machine.store else NO_STORE
+    obtained = ranks.first(lambda: _obtained(plan, reporter))
+    store = ranks.store(plan.machine, reporter)
     subjects = _subjects(plan, obtained, store, reporter)
-    _invert(plan, subjects, reporter)
-    fit(plan, subjects)
+    ranks.first(lambda: _invert(plan, subjects, reporter))
+    ranks.alike([one.content_hash for one in subjects], "classifiers")
+    ranks.alike([(one.name, len(one)) for one in plan.scored], "image sets")
+    fit(plan, subjects, ranks)
+    pass_scored(plan, subjects, ranks)
+    if not ranks.is_first:
+        return None
     scores, answers, worst = score(plan, subjects)
     rows = metrics(plan, subjects, scores, answers)
     store.trim()
@@ -62,7 +93,7 @@ def run_plan(plan: Plan, reporter: Reporter) -> Result:
     for note in notes:
         reporter.say(note)
     return Result(
-        card(plan, subjects, obtained, rows, notes),
+        card(plan, subjects, obtained, rows, notes, ranks.count),
         scores,
         worst,
         {sheet_of(one): one.sheet.png for one in obtained if one.sheet},
@@ -122,6 +153,7 @@ def _subjects(plan: Plan, obtained: Sequence[Obtained], store: Store, reporter: 
             answers,
             store,
             plan.machine.batch_size,
+            Precision(plan.machine.precision),
             reporter,
             members,
             one.recipe.combine,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import math
 import pkgutil
@@ -15,6 +16,7 @@ from operator import or_
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from oodbench import detectors
@@ -29,14 +31,17 @@ from oodbench.detectors.spec import label as label_of
 from oodbench.detectors.state import state_hash
 from oodbench.errors import OodbenchError
 from oodbench.live import Live, collected, passes
+from oodbench.memory import LARGEST, fitting_batch, is_exhausted
 from oodbench.outputs import FitData, Head, Needs, Outputs
 from oodbench.parameters import parameters
+from oodbench.precision import FULL, Precision
 from oodbench.progress import Reporter
 from oodbench.store import NO_STORE, Store, address
 
 DATA = ("data.inputs", "data.matching", "data.preprocess", "data.transform")
 PASSING = tuple(
-    f"oodbench.{name}" for name in ("anatomy", "capture", "classifier", *DATA, "heads", "live", "outputs", "probe")
+    f"oodbench.{name}"
+    for name in ("anatomy", "capture", "classifier", *DATA, "heads", "live", "outputs", "precision", "probe")
 )
 """The modules whose code decides what is stored, and the package that computes it."""
 PASSING_WITH = ("torch",)
@@ -71,10 +76,15 @@ class Subject:
         models: what the detectors' rows are called after.
         detectors: label → detector, fitted once `fit` was called.
         answers: how many of the first outputs are answers; any other is none.
+        batch_size: images that pass at a time; None until it is chosen by the memory there is. It is halved whenever
+            memory runs out.
+        precision: of passes without a gradient.
         members, combine: where its outputs follow from others', whose networks are not asked again: those, and how.
         counts, seconds: what it cost, by role and by what was done.
         against: by model, the OOD sets that were made of that model and stand in no other's rows.
         from_store: images whose outputs were there already.
+        asked: addresses of the shards that were asked for in this run.
+        notes: what was decided for the user, in sentences.
         shown: the sets that it was shown, each with its role and what was done to its images, in words.
     """
 
@@ -83,7 +93,8 @@ class Subject:
     detectors: dict[str, Detector]
     answers: int
     store: Store
-    batch_size: int
+    batch_size: int | None = None
+    precision: Precision = FULL
     reporter: Reporter = field(default_factory=Reporter)
     members: Sequence[Subject] = ()
     combine: Callable[[Sequence[Outputs]], Outputs] | None = None
@@ -92,6 +103,8 @@ class Subject:
     shown: dict[ImageSet, tuple[str, str]] = field(default_factory=dict)
     against: dict[str, list[ImageSet]] = field(default_factory=dict)
     from_store: int = 0
+    asked: set[str] = field(default_factory=set)
+    notes: list[str] = field(default_factory=list)
 
     @cached_property
     def content_hash(self) -> str:
@@ -130,19 +143,33 @@ class Subject:
 
     def score(self, shard: Shard, role: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """The scores of a shard by detector, and the answers."""
-        needs = reduce(or_, (detector.needs for detector in self.detectors.values()), Needs("logits"))
-        live = {label: detector for label, detector in self.detectors.items() if detector.needs.live}
-        products = [Product(label, self._scoring(label), _key(detector)) for label, detector in live.items()]
-        found = self.found(shard, role, needs if products else needs.stored, products)
+        found = self.score_part(shard, role)
         scores = {}
         for label, detector in self.detectors.items():
-            if label in live:
+            if label in found.products:
                 given = found.products[label]["score"]
             else:
                 with self.timed(f"score {label}"):
                     given = detector(found.outputs)
             scores[label] = _finite(given.cpu().numpy(), label, shard)
         return scores, found.outputs.logits[:, : self.answers].argmax(dim=1).cpu().numpy()
+
+    def score_part(self, shard: Shard, role: str) -> Found:
+        """What the detectors are to score a shard by: outputs, and the scores of those that need the batch at hand."""
+        live = {label: detector for label, detector in self.detectors.items() if detector.needs.live}
+        products = [Product(label, self._scoring(label), _key(detector)) for label, detector in live.items()]
+        return self.found(shard, role, self._score_needs if products else self._score_needs.stored, products)
+
+    @property
+    def _score_needs(self) -> Needs:
+        return reduce(or_, (detector.needs for detector in self.detectors.values()), Needs("logits"))
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether all that is made of a shard is kept, so that whoever asks for it again finds it."""
+        made = [one for one in self.detectors.values() if one.needs.live or type(one).reduce is not Detector.reduce]
+        known = all(_code_of(one) is not None for one in made)
+        return self._store.keeps and known and all(member.is_kept for member in self.members)
 
     def _scoring(self, label: str) -> Callable[[Live], Mapping[str, Tensor]]:
         def make(batch: Live) -> Mapping[str, Tensor]:
@@ -169,8 +196,9 @@ class Subject:
                 if name in keys:
                     self._store.write(keys[name], rows, facts)
             made |= new
-        else:
+        elif place not in self.asked:
             self.from_store += len(shard)
+        self.asked.add(place)
         self._note(shard, role, known[1]["matching"])
         device = self.classifier.device
         return Found(Outputs({name: tensor.to(device) for name, tensor in known[0].items()}, self._head), made)
@@ -185,19 +213,63 @@ class Subject:
         with self.timed(f"read {role}"):
             images = shard.matched(self.classifier.form)
             facts["matching"] = shard.matching(self.classifier.preprocess)
-        # Batches of even size: a last one of a few images would be computed by other kernels than the rest.
-        batches = images.tensor_split(math.ceil(len(images) / self.batch_size))
         before = sum(seconds for what, seconds in self.seconds.items() if what.startswith("score "))
         with self.timed(f"network {role}"):
             span = "" if len(shard) == len(shard.images) else f", images {shard.start:,} to {shard.stop - 1:,}"
             what = f"{self.classifier.name}: {shard.images.name} ({role}{span})"
-            with closing(passes(self.classifier, batches, needs, self.counts[role], self._keepable)) as live:
-                tracked = self.reporter.track(live, what, len(batches))
-                outputs, made = collected(tracked, {one.name: one.make for one in products})
+            outputs, made = self._passed(images, what, role, needs, products)
         # What detectors did meanwhile is counted as theirs.
         after = sum(seconds for what, seconds in self.seconds.items() if what.startswith("score "))
         self.seconds[f"network {role}"] -= after - before
         return dict(outputs.tensors()), made, facts
+
+    def _passed(
+        self, images: Tensor, what: str, role: str, needs: Needs, products: Sequence[Product]
+    ) -> tuple[Outputs, dict[str, dict[str, Tensor]]]:
+        """One pass of the images of a shard; begun anew, in smaller batches, where memory runs out."""
+        makes = {one.name: one.make for one in products}
+        while True:
+            size, count = self._size(), PassCount()
+            # Batches of even size: a last one of a few images would be computed by other kernels than the rest.
+            batches = images.tensor_split(math.ceil(len(images) / size))
+            # What is tracked is what goes in: of what comes out, the bar would hold a batch while the next one passes.
+            tracked = self.reporter.track(batches, what, len(batches))
+            try:
+                with closing(passes(self.classifier, tracked, needs, count, self._keepable, self.precision)) as live:
+                    found = collected(live, makes)
+            except (RuntimeError, MemoryError) as error:
+                if not is_exhausted(error):
+                    raise
+            else:
+                self.counts[role].add(count)
+                return found
+            # Here, where the error is gone, and with it the tensors of the pass that it came from.
+            self._halve(size)
+
+    def _size(self) -> int:
+        if self.batch_size is None:
+            self.batch_size = fitting_batch(self.classifier, "gradient" in self._score_needs)
+            if self.batch_size < LARGEST:
+                self._decide(f"{self.classifier.name}: {self.batch_size} images at a time, by the memory that is free")
+        return self.batch_size
+
+    def _halve(self, size: int) -> None:
+        gc.collect()
+        if self.classifier.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if size == 1:
+            raise OodbenchError(
+                f"memory runs out where a single image passes {self.classifier.name}; use a machine with more of it, "
+                f"or leave out detectors that need gradients or maps"
+            )
+        self.batch_size = size // 2
+        self._decide(
+            f"{self.classifier.name}: memory ran out with {size} images at a time; it goes on with {self.batch_size}"
+        )
+
+    def _decide(self, note: str) -> None:
+        self.notes.append(note)
+        self.reporter.say(note)
 
     def _note(self, shard: Shard, role: str, matching: str) -> None:
         """What is done to the images of a set, said once."""
@@ -236,7 +308,8 @@ class Subject:
         form = self.classifier.preprocess.code()
         if code is None or network is None or form is None:
             return None
-        return [self.classifier.device.type, str(self.classifier.head), *self.classifier.layers, code, form, *network]
+        place = [self.classifier.device.type, self.precision.name, str(self.classifier.head)]
+        return [*place, *self.classifier.layers, code, form, *network]
 
     @contextmanager
     def timed(self, what: str) -> Iterator[None]:

@@ -94,6 +94,22 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
     check_killed(*runs, kills=1, passes=2, seed=0)
 
 
+def test_a_run_that_is_killed_at_80_per_cent_passes_only_the_rest(tmp_path: Path) -> None:
+    for name in ("whole", "killed"):
+        (tmp_path / name).mkdir()
+    checkpoint = ROOT / "results" / "baselines" / "digits-cnn8.safetensors"
+    arguments = ["--model", checkpoint, "--ood", "uniform", "--detector", "lc,odin", "--fit-limit", "200"]
+    whole, killed = (CountedRuns(tmp_path / name, 32, arguments) for name in ("whole", "killed"))
+    expected = whole.finish()
+    killed.kill_after(4 * whole.passed // 5, 0)
+    before = killed.passed
+    found = killed.finish()
+    # Of an image there are two passes; the shard that the kill came into is begun again.
+    assert whole.passed - before <= killed.passed - before <= whole.passed // 5 + 2 * 32
+    for key, scores in expected.scores.items():
+        assert scores.tobytes() == found.scores[key].tobytes(), key
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs the shared data")
 def test_a_run_on_cifar10_that_is_killed_ten_times_goes_on(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ data_root_option = click.option(
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder that holds the data sets.  [default: $OODBENCH_DATA, ./data, the cache]",
 )
-device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, mps, cuda or cuda:N.")
 
 
 def preprocess_options(function: F) -> F:
@@ -57,7 +57,14 @@ def preprocess_options(function: F) -> F:
 
 
 def machine_options(function: F) -> F:
-    """--data-root, --device, --batch-size, --workers."""
-    batch_size = click.option("--batch-size", default=128, show_default=True, help="Images that pass at a time.")
+    """--data-root, --device, --batch-size, --workers, --precision."""
+    batch_size = click.option("--batch-size", type=int, help="Images that pass at a time.  [default: by memory]")
     workers = click.option("--workers", default=0, show_default=True, help="Threads that read images.")
-    return data_root_option(device_option(batch_size(workers(function))))
+    precision = click.option(
+        "--precision",
+        metavar="float32|tf32|bf16|fp16",
+        default="float32",
+        show_default=True,
+        help="Precision of passes without a gradient.",
+    )
+    return data_root_option(device_option(batch_size(workers(precision(function)))))

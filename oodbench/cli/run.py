@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from oodbench.cli.options import assigned, machine_options, preprocess_options, 
 if TYPE_CHECKING:
     from oodbench.benchmark import Benchmark
     from oodbench.plan import Machine
+    from oodbench.run_folder import Result
 
 
 @click.command("run", short_help="Fit and score detectors, write the leaderboard.")
@@ -34,9 +36,11 @@ if TYPE_CHECKING:
 )
 @click.option("--store/--no-store", default=True, help="Outputs kept and reused, or not.  [default: kept]")
 @machine_options
+@click.option("--devices", metavar="N|0,1", help="Processes that share the run, one a device; or the GPUs.")
 def command(
     reference: str | None,
     out: Path | None,
+    devices: str | None,
     detectors: tuple[str, ...],
     parameters: tuple[str, ...],
     **options: Any,
@@ -51,14 +55,28 @@ def command(
     oodbench run --detector odin --detector "odin(norm=l2)" --set odin.epsilon=0.002
     oodbench run --id cifar10 --model resnet20=resnet20.th --mean imagenet --std imagenet --ood textures,scenes
     """
-    from oodbench.console import ConsoleReporter, log, output
+    from oodbench.console import ConsoleReporter
+    from oodbench.distributed import is_one_of_many, joined, launch
     from oodbench.files import check_writable
-    from oodbench.report.formats import terminal_tables
-    from oodbench.runner import run
+    from oodbench.progress import Reporter
+    from oodbench.runner import run_among
 
+    if devices and not is_one_of_many():
+        sys.exit(launch(devices, sys.argv[1:]))
     benchmark, machine = wanted(reference, detectors, parameters, options)
-    check_writable(out or Path("results"))
-    result = run(benchmark, machine=machine, reporter=ConsoleReporter())
+    with joined() as ranks:
+        if ranks.is_first:
+            check_writable(out or Path("results"))
+        reporter = ConsoleReporter() if ranks.is_first else Reporter()
+        result = run_among(ranks, benchmark, machine=machine, reporter=reporter)
+        if result is not None:
+            _write(result, out, benchmark)
+
+
+def _write(result: Result, out: Path | None, benchmark: Benchmark) -> None:
+    from oodbench.console import log, output
+    from oodbench.report.formats import terminal_tables
+
     if out is None:
         models = "+".join(dict.fromkeys(row["model"] for row in result.card.metrics))
         out = Path("results") / f"{result.card.metrics[0]['id']}-{models}-{benchmark.short_hash()}"
@@ -73,13 +91,13 @@ def wanted(
     reference: str | None, detectors: tuple[str, ...], parameters: tuple[str, ...], options: dict[str, Any]
 ) -> tuple[Benchmark, Machine]:
     """The benchmark and the machine that the options ask for."""
-    from dataclasses import replace
+    from dataclasses import fields, replace
 
     from oodbench.benchmark import DEFAULT, Benchmark
     from oodbench.detectors.spec import split_specs
     from oodbench.plan import Machine
 
-    machine = Machine(**{name: options.pop(name) for name in ("data_root", "device", "batch_size", "workers", "store")})
+    machine = Machine(**{one.name: options.pop(one.name) for one in fields(Machine)})
     base = Benchmark.load(reference or DEFAULT)
     given = {key: value for key, value in options.items() if value not in (None, ())}
     given = {key: split_list(value) if isinstance(value, tuple) else value for key, value in given.items()}

@@ -104,12 +104,16 @@ class Shard:
     def digest(self) -> str:
         """SHA-256 over the hashes of these images."""
         if not self._digest:
-            if self.hashing is None:
-                hashes = self.images.hashes.image_hashes
-            else:
+            if self.hashing is not None:
                 self._read(self.hashing)
-                hashes = self.hashing.image_hashes
-            self._digest = hashlib.sha256(hashes[self.start : self.stop].tobytes()).hexdigest()
+                hashes = self.hashing.image_hashes[self.start : self.stop]
+            elif (known := self.images.known_hashes) is not None:
+                hashes = known.image_hashes[self.start : self.stop]
+            else:
+                alone = Hashing(len(self))
+                self._read(alone)
+                hashes = alone.image_hashes
+            self._digest = hashlib.sha256(hashes.tobytes()).hexdigest()
         return self._digest
 
     def matched(self, form: AnyForm) -> Tensor:

@@ -158,7 +158,7 @@ def _checkpoint(wanted: Wanted, classes: int) -> Classifier:
 
 def _on(classifier: Classifier, device: torch.device) -> Classifier:
     """The classifier on the device: itself where it lies there, else a copy, since it is somebody's own."""
-    if classifier.device.type == device.type:
+    if classifier.device.type == device.type and device.index in (None, classifier.device.index):
         return classifier
     moved = copy.copy(classifier)
     moved.module = copy.deepcopy(classifier.module)
