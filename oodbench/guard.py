@@ -13,12 +13,14 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
 from oodbench.classifier import Classifier
-from oodbench.data.imageset import ArraySource, ImageSet
+from oodbench.data.imageset import ImageSet
 from oodbench.data.load import make_proxy
 from oodbench.data.loader import batches
 from oodbench.data.matching import match
+from oodbench.data.python_sets import as_image_set
 from oodbench.detectors.base import Detector
 from oodbench.detectors.spec import build
 from oodbench.detectors.state import read_file, save_state
@@ -26,8 +28,9 @@ from oodbench.errors import OodbenchError
 from oodbench.live import collected, passes
 from oodbench.outputs import FitData, Needs
 
-Images = np.ndarray | Tensor | ImageSet
-"""Arrays N×H×W or N×H×W×C, or tensors N×C×H×W, uint8 or float in [0, 1], C being 1 or 3; or an ImageSet."""
+Images = np.ndarray | Tensor | ImageSet | Dataset | DataLoader
+"""Arrays N×H×W or N×H×W×C, or tensors N×C×H×W, uint8 or float in [0, 1], C being 1 or 3; an ImageSet; or a map-style
+torch Dataset, or a DataLoader of one, see `as_image_set`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,6 +135,8 @@ def fit(
         OodbenchError: the images are of another form than `Images`, or the detector lacks something to learn from.
     """
     detector = build(detector) if isinstance(detector, str) else detector
+    if isinstance(images, Dataset | DataLoader):
+        images = as_image_set("images", images)
     if not detector.learns():
         return Scorer(classifier, detector, batch_size)
     needs = detector.fit_needs | Needs("logits")
@@ -140,7 +145,7 @@ def fit(
     proxies = {}
     names = needs.named("proxy") | needs.named("validation-proxy")
     if names:
-        as_set = images if isinstance(images, ImageSet) else _as_set(images)
+        as_set = images if isinstance(images, ImageSet) else as_image_set("images", images)
         for name in sorted(names):
             proxy = _batches(make_proxy(name, as_set, seed), classifier, batch_size)
             proxies[name], _ = collected(passes(classifier, proxy, needs.stored))
@@ -208,8 +213,9 @@ def _classifier(network: nn.Module, facts: dict[str, Any]) -> Classifier:
 
 def _batches(images: Images, classifier: Classifier, batch_size: int) -> Iterator[Tensor]:
     """Batches in the classifier's form, uint8, or float where the images are so and already of that form."""
-    if isinstance(images, ImageSet):
-        yield from (batch for batch, _ in batches(images, classifier.image_shape, batch_size))
+    if not isinstance(images, np.ndarray | Tensor):
+        as_set = images if isinstance(images, ImageSet) else as_image_set("images", images)
+        yield from (batch for batch, _ in batches(as_set, classifier.image_shape, batch_size))
         return
     tensor = _channels_first(images)
     for part in tensor.tensor_split(math.ceil(len(tensor) / batch_size)) if len(tensor) else ():
@@ -237,8 +243,3 @@ def _channels_first(images: np.ndarray | Tensor) -> Tensor:
 
 def _quantised(images: Tensor) -> Tensor:
     return (images * 255).round().to(torch.uint8) if images.is_floating_point() else images
-
-
-def _as_set(images: np.ndarray | Tensor) -> ImageSet:
-    stored = _quantised(_channels_first(images)).permute(0, 2, 3, 1).cpu().numpy()
-    return ImageSet("images", ArraySource(stored[..., 0] if stored.shape[3] == 1 else stored), "given from Python")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
+from typing import Any
 
 from oodbench.benchmark import Benchmark
 from oodbench.classifier import Classifier
@@ -24,6 +25,7 @@ def run(
     machine: Machine | None = None,
     reporter: Reporter | None = None,
     *,
+    sets: Mapping[str, Any] | None = None,
     progress: bool = False,
 ) -> Result:
     """Fit and score every detector of the benchmark on every classifier.
@@ -33,13 +35,15 @@ def run(
         classifiers: your own classifiers, instead of `benchmark.models`; they stay where and as they are.
         machine: data root, device, batch size, workers and store.
         reporter: hears decisions and progress.
+        sets: image sets by the names that the benchmark calls them by, before any others: what `as_image_set` takes,
+            such as torch data sets, loaders, arrays with or without labels.
         progress: print both, as the command line does, where no reporter is given.
 
     Raises:
         OodbenchError: anything named is missing or does not fit (before the first pass), or a score is not finite.
     """
     reporter = reporter or (_console() if progress else Reporter())
-    plan = make_plan(benchmark or Benchmark(), machine or Machine(), classifiers)
+    plan = make_plan(benchmark or Benchmark(), machine or Machine(), classifiers, sets)
     for note in plan.notes:
         reporter.say(note)
     obtained = _obtained(plan, reporter)

@@ -179,7 +179,17 @@ def test_a_missing_set_is_said_before_a_classifier_is_trained(
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("ood = [", "not valid TOML"), ("oood = []", "did you mean ood"), ('id = ["a"]', "id")]
+    ("text", "message"),
+    [
+        ("ood = [", "not valid TOML"),
+        ("oood = []", "did you mean ood"),
+        ('id = ["a"]', "id"),
+        ("partial = 3", "'partial' must be true or false"),
+        ("expected = 3", "'expected' must be tables"),
+        ('[expected.svhn]\nimages = "many"', "'expected' must be tables"),
+        ("[expected.svhn]\nimage = 3", "'expected' must be tables"),
+        ("source = 3", "'source' must be"),
+    ],
 )
 def test_bad_benchmark_files_are_refused(oodbench: Command, tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "bad.toml").write_text(text)
