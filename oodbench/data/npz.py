@@ -227,7 +227,7 @@ def _layout_notes(path: Path, form: Form) -> list[str]:
     if math.prod(sizes) == 0:
         raise OodbenchError(f"{path}: holds no images (shape {shape or 'none'})")
     match sizes:
-        case (_, _, 3 | 4):
+        case (_, height, 3 | 4 as width) if height != width:
             raise OodbenchError(
                 f"{path}: images have shape {shape}, which is one picture in colour; save pictures as N×H×W×3"
             )

@@ -107,7 +107,8 @@ def stored(what: str, images: np.ndarray | Tensor) -> np.ndarray:
         known = values.shape[3] in (1, 3)
     else:
         # Not grey images, but one in colour.
-        known = values.ndim == 3 and not isinstance(images, Tensor) and values.shape[2] not in (3, 4)
+        one = values.ndim == 3 and values.shape[2] in (3, 4) and values.shape[1] != values.shape[2]
+        known = values.ndim == 3 and not isinstance(images, Tensor) and not one
     if not known:
         raise OodbenchError(
             f"{what}: images have shape {'×'.join(map(str, images.shape))}; give arrays N×H×W or N×H×W×3, or tensors "

@@ -189,6 +189,13 @@ def test_an_npy_file_gives_what_an_npz_gives(tmp_path: Path, stored: np.ndarray)
         alone.read(0, 1)
 
 
+def test_grey_pictures_of_three_or_four_pixels_stay_such(tmp_path: Path) -> None:
+    for side in (3, 4):
+        images = pixels(6, side, side)
+        save(tmp_path, images=images)
+        assert np.array_equal(read(tmp_path / "some.npz"), images)
+
+
 def test_an_npy_file_with_a_broken_float_names_the_image(tmp_path: Path) -> None:
     np.save(tmp_path / "some.npy", with_value(17.0))
     images = read_npz("some", tmp_path / "some.npy")
