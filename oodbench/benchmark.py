@@ -6,7 +6,7 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,11 @@ from oodbench.errors import OodbenchError, unknown_name
 DEFAULT = "digits"
 """The benchmark that is run where none is named."""
 
-_DECIDED = ("id", "ood", "name", "parameters")
+_DECIDED = ("id", "ood", "name", "parameters", "expected")
 PREPROCESS = ("resize", "crop", "interpolation", "preprocess")
+_SELDOM = (*PREPROCESS, "tuning", "expected", "source", "partial", "missing")
+"""Fields that stand on a card only where they say something, so that benchmarks from before they were are the same."""
+
 VERSION = 1
 
 
@@ -29,8 +32,8 @@ class Benchmark:
 
     Attributes:
         name: how results call it; `custom` where none is given and it is not the default benchmark.
-        id: the ID set: a name, `npz:PATH` or `folder:PATH`.
-        ood: the OOD sets: names, groups, `npz:PATH` or `folder:PATH`.
+        id: the ID set: a name, `npz:PATH`, `folder:PATH` and the like (docs/data.md), or a name given to `run`.
+        ood: the OOD sets: likewise, and groups.
         models: classifiers: a checkpoint's path, `ARCHITECTURE=PATH`, or an architecture that oodbench trains on the
             ID set; none is the default architecture for the ID set's images.
         mean, std: input normalisation of checkpoints that do not know theirs: numbers separated by commas, or a name.
@@ -46,6 +49,10 @@ class Benchmark:
         seed: of every draw and every generated image.
         tuning: how its detectors were chosen, as `oodbench tune` writes it; nothing is decided by it.
         version: of the benchmark's definition; results of different versions do not mix.
+        expected: set → `group`, the group that it belongs to here, and `images`, how many it must have.
+        source: where the data of the benchmark are to be had, in a sentence.
+        partial: whether to run on those OOD sets that are on this machine.
+        missing: those that were not, where it was run so.
     """
 
     id: str = field(default_factory=lambda: _default("id"))
@@ -67,14 +74,19 @@ class Benchmark:
     tuning: tuple[Mapping[str, Any], ...] = ()
     name: str = ""
     version: int = VERSION
+    expected: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    source: str = ""
+    partial: bool = False
+    missing: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.name:
             default = {key: _default(key) for key in ("id", "ood")}
             changed = any(getattr(self, one.name) != one.default for one in fields(self) if one.name not in _DECIDED)
-            is_default = not changed and not self.parameters and (self.id, list(self.ood)) == (*default.values(),)
+            changed |= bool(self.parameters or self.expected)
+            is_default = not changed and (self.id, list(self.ood)) == (*default.values(),)
             object.__setattr__(self, "name", DEFAULT if is_default else "custom")
-        for listed in ("ood", "detectors", "models", "validation_ood"):
+        for listed in ("ood", "detectors", "models", "validation_ood", "missing"):
             value = getattr(self, listed)
             if listed == "detectors" and value is None:
                 continue
@@ -84,7 +96,7 @@ class Benchmark:
         if not isinstance(self.tuning, list | tuple) or not all(isinstance(one, Mapping) for one in self.tuning):
             raise OodbenchError(f"the benchmark's 'tuning' must be what oodbench tune wrote, not {self.tuning!r}")
         object.__setattr__(self, "tuning", tuple(self.tuning))
-        for text in ("id", "name"):
+        for text in ("id", "name", "source"):
             if not isinstance(getattr(self, text), str):
                 raise OodbenchError(f"the benchmark's '{text}' must be a name, not {getattr(self, text)!r}")
         for name in PREPROCESS:
@@ -92,6 +104,12 @@ class Benchmark:
             sizes = (str, int) if name in ("resize", "crop") else (str,)
             if value is not None and (not isinstance(value, sizes) or isinstance(value, bool)):
                 raise OodbenchError(f"the benchmark's '{name}' must be a text such as \"224\", not {value!r}")
+        if not isinstance(self.partial, bool):
+            raise OodbenchError(f"the benchmark's 'partial' must be true or false, not {self.partial!r}")
+        if not isinstance(self.expected, Mapping) or not all(map(_is_fact, self.expected.values())):
+            raise OodbenchError(
+                f"the benchmark's 'expected' must be tables of 'group' and a number of 'images', not {self.expected!r}"
+            )
         for needed in ("ood", "detectors"):
             if getattr(self, needed) == ():
                 raise OodbenchError(f"the benchmark names no {needed}; give at least one")
@@ -130,21 +148,47 @@ class Benchmark:
                 raise unknown_name(f"key (in {where})", key, known)
         return cls(**{"name": Path(reference).stem} | values)
 
+    def there(self, data_root: Path | None, given: Mapping[str, Any]) -> Benchmark:
+        """The benchmark, if its data are on this machine; where it is partial, without the OOD sets that are not.
+
+        Args:
+            data_root: see `load.data_roots`.
+            given: image sets by name.
+
+        Raises:
+            OodbenchError: something that it needs is not there; names all of it.
+        """
+        from oodbench.data.load import not_there
+
+        asked = [self.id, *([self.fit] if self.fit else []), *self.validation_ood, *self.ood]
+        absent = not_there(list(dict.fromkeys(asked)), data_root=data_root, given=given)
+        missing = tuple(one for one in self.ood if one in absent)
+        if self.partial and missing and len(missing) < len(self.ood) and not set(absent) - set(missing):
+            return replace(self, missing=missing)
+        if len(absent) < 2 and not self.source:
+            return self  # read, it says what is missing
+        if not absent:
+            return self
+        reasons = "".join(f"\n- {reason}" for reason in absent.values())
+        way = f"\n{self.source}" if self.source else ""
+        rest = len(self.ood) - len(missing)
+        if not self.partial and rest and not set(absent) - set(missing):
+            way += f"\nTo run on the {rest} OOD set(s) that are there: --partial; the tables say so."
+        raise OodbenchError(f"benchmark '{self.name}' needs {len(absent)} thing(s) that are not here:{reasons}{way}")
+
     def as_dict(self) -> dict[str, Any]:
         """Values that JSON can hold, as they stand on the card."""
         values = {one.name: getattr(self, one.name) for one in fields(self)}
-        # What is not said does not stand there, so that benchmarks from before it could be said are what they were.
-        values = {name: value for name, value in values.items() if name not in PREPROCESS or value is not None}
         values["parameters"] = dict(self.parameters)
+        values["expected"] = {name: dict(facts) for name, facts in self.expected.items()}
         values["detectors"] = None if self.detectors is None else list(map(str, self.detectors))
-        if not self.tuning:
-            del values["tuning"]
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+        shown = {key: value for key, value in values.items() if value or key not in _SELDOM}
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in shown.items()}
 
     def to_toml(self) -> str:
         """The text of a file that `load` reads, without what is as by default."""
-        default, always = Benchmark().as_dict() | {"tuning": []}, ("id", "ood", "version")
-        kept = {name: value for name, value in self.as_dict().items() if name in always or value != default[name]}
+        default, always = Benchmark().as_dict(), ("id", "ood", "version")
+        kept = {name: value for name, value in self.as_dict().items() if name in always or value != default.get(name)}
         return tomli_w.dumps({name: value for name, value in kept.items() if name != "name"})
 
     def short_hash(self) -> str:
@@ -155,6 +199,14 @@ class Benchmark:
 def _default(key: str) -> Any:
     """What the default benchmark says."""
     return tomllib.loads(embedded_benchmarks()[DEFAULT])[key]
+
+
+def _is_fact(facts: Any) -> bool:
+    """Whether a benchmark says of a set what it may say."""
+    if not isinstance(facts, Mapping) or not facts.keys() <= {"group", "images"}:
+        return False
+    images = facts.get("images", 0)
+    return isinstance(facts.get("group", ""), str) and isinstance(images, int) and not isinstance(images, bool)
 
 
 def _is_name(item: Any, listed: str) -> bool:

@@ -17,6 +17,7 @@ from tabulate import tabulate
 
 from oodbench.benchmark import Benchmark
 from oodbench.card import Card
+from oodbench.data.reference import PATH_KINDS
 from oodbench.errors import OodbenchError
 from oodbench.metrics import METRICS, evaluate
 from oodbench.models.catalogue import MODELS
@@ -315,8 +316,11 @@ def _relocated(benchmark: Mapping[str, Any], old: Path, new: Path, must_exist: b
         return text if path.is_absolute() else os.path.relpath(old / path, new)
 
     def of_set(reference: str) -> str:
-        kind, colon, path = reference.partition(":")
-        return f"{kind}:{moved(path)}" if colon and kind in ("npz", "folder") else reference
+        before, colon, path = reference.partition(":")
+        kind = before.rpartition("=")[2]
+        # A list may be found below a data folder, and tar files by a pattern.
+        elsewhere = kind in ("list", "tar") and not (old / Path(path).expanduser()).exists()
+        return f"{before}:{moved(path)}" if colon and kind in PATH_KINDS and not elsewhere else reference
 
     def of_model(reference: str) -> str:
         architecture, equals, path = reference.partition("=")

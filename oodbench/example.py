@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from oodbench.classifier import Classifier
 from oodbench.data.imageset import ArraySource, ImageSet
-from oodbench.data.load import make_proxy
+from oodbench.data.made import make_proxy
 from oodbench.detectors.base import Detector
 from oodbench.live import Live, collected, passes
 from oodbench.outputs import FitData, Needs

@@ -13,12 +13,14 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
 from oodbench.classifier import Classifier
-from oodbench.data.imageset import ArraySource, ImageSet
+from oodbench.data.imageset import ImageSet
 from oodbench.data.inputs import from_facts
-from oodbench.data.load import make_proxy
 from oodbench.data.loader import batches
+from oodbench.data.made import make_proxy
+from oodbench.data.python_sets import as_image_set
 from oodbench.detectors.base import Detector
 from oodbench.detectors.spec import build
 from oodbench.detectors.state import read_file, save_state
@@ -26,8 +28,9 @@ from oodbench.errors import OodbenchError
 from oodbench.live import collected, passes
 from oodbench.outputs import FitData, Needs
 
-Images = np.ndarray | Tensor | ImageSet
-"""Arrays N×H×W or N×H×W×C, or tensors N×C×H×W, uint8 or float in [0, 1], C being 1 or 3; or an ImageSet."""
+Images = np.ndarray | Tensor | ImageSet | Dataset | DataLoader
+"""Arrays N×H×W or N×H×W×C, or tensors N×C×H×W, uint8 or float in [0, 1], C being 1 or 3; an ImageSet; or a map-style
+torch Dataset, or a DataLoader of one, see `as_image_set`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,6 +137,8 @@ def fit(
         OodbenchError: the images are of another form than `Images`, or the detector lacks something to learn from.
     """
     detector = build(detector) if isinstance(detector, str) else detector
+    if isinstance(images, Dataset | DataLoader):
+        images = as_image_set("images", images)
     if not detector.learns():
         return Scorer(classifier, detector, batch_size)
     needs = detector.fit_needs | Needs("logits")
@@ -142,7 +147,7 @@ def fit(
     proxies = {}
     names = needs.named("proxy") | needs.named("validation-proxy")
     if names:
-        as_set = images if isinstance(images, ImageSet) else _as_set(images)
+        as_set = images if isinstance(images, ImageSet) else as_image_set("images", images)
         for name in sorted(names):
             proxy = _batches(make_proxy(name, as_set, seed, classifier.form), classifier, batch_size)
             proxies[name], _ = collected(passes(classifier, proxy, needs.stored))
@@ -208,15 +213,15 @@ def _classifier(network: nn.Module, facts: dict[str, Any]) -> Classifier:
 
 def _batches(images: Images, classifier: Classifier, batch_size: int) -> Iterator[Tensor]:
     """Batches in the classifier's form, uint8, or float where the images are so and already of that form."""
-    if not isinstance(images, ImageSet):
+    if isinstance(images, np.ndarray | Tensor):
         tensor = _channels_first(images)
         if not len(tensor):
             return
         if tensor.is_floating_point() and tuple(tensor.shape[1:]) == classifier.image_shape:
             yield from tensor.tensor_split(math.ceil(len(tensor) / batch_size))
             return
-        images = _as_set(tensor)
-    yield from (batch for batch, _ in batches(images, classifier.form, batch_size))
+    as_set = images if isinstance(images, ImageSet) else as_image_set("images", images)
+    yield from (batch for batch, _ in batches(as_set, classifier.form, batch_size))
 
 
 def _channels_first(images: np.ndarray | Tensor) -> Tensor:
@@ -238,8 +243,3 @@ def _channels_first(images: np.ndarray | Tensor) -> Tensor:
 
 def _quantised(images: Tensor) -> Tensor:
     return (images * 255).round().to(torch.uint8) if images.is_floating_point() else images
-
-
-def _as_set(images: np.ndarray | Tensor) -> ImageSet:
-    stored = _quantised(_channels_first(images)).permute(0, 2, 3, 1).cpu().numpy()
-    return ImageSet("images", ArraySource(stored[..., 0] if stored.shape[3] == 1 else stored), "given from Python")

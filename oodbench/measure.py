@@ -12,7 +12,7 @@ from torch import Tensor
 
 from oodbench.data.imageset import ImageSet
 from oodbench.data.inputs import Form
-from oodbench.data.load import make_proxy
+from oodbench.data.made import make_proxy
 from oodbench.data.noise import DerivedSource
 from oodbench.data.reading import Shard, side_by_side
 from oodbench.distributed import ALONE, Cutting, Ranks

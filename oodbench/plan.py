@@ -5,10 +5,11 @@ Nothing is trained here, and nothing of the user's is changed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,8 +18,10 @@ from oodbench.benchmark import PREPROCESS, Benchmark
 from oodbench.classifier import Classifier
 from oodbench.data.imageset import ImageSet
 from oodbench.data.inputs import Form
-from oodbench.data.load import InDistribution, expand_ood, is_inverted, is_made, load_id, load_ood
+from oodbench.data.load import InDistribution, expand_ood, is_inverted, load_id, load_ood
+from oodbench.data.made import is_made
 from oodbench.data.preprocess import stretched
+from oodbench.data.python_sets import image_sets
 from oodbench.data.reading import remembering
 from oodbench.detectors.base import Detector
 from oodbench.detectors.catalogue import catalogue, name_of
@@ -91,12 +94,17 @@ class Plan:
 
 
 def make_plan(
-    benchmark: Benchmark, machine: Machine, classifiers: Sequence[Classifier] = (), hold_out: float = 0.0
+    benchmark: Benchmark,
+    machine: Machine,
+    classifiers: Sequence[Classifier] = (),
+    own_sets: Mapping[str, Any] | None = None,
+    hold_out: float = 0.0,
 ) -> Plan:
     """Resolve every name, find every set and checkpoint; raise before any image is passed.
 
     Args:
         classifiers: from Python, instead of `benchmark.models`.
+        own_sets: from Python, by name; see `runner.run`.
         hold_out: share of the drawn fit images that take the place of the test images, for a choice between detectors
             that must not see those.
     """
@@ -105,10 +113,14 @@ def make_plan(
         raise OodbenchError(f"tf32 is a precision of NVIDIA GPUs, not of {device}; use float32 or bf16")
     benchmark, notes = _with_detectors(benchmark, bool(classifiers))
     detectors = build_detectors(benchmark)
-    whole = load_id(benchmark.id, data_root=machine.data_root, seed=benchmark.seed, fit=benchmark.fit)
-    scored, more = expand_ood(benchmark.ood, id_name=whole.name, data_root=machine.data_root)
-    validation, still_more = expand_ood(benchmark.validation_ood, id_name=whole.name, data_root=machine.data_root)
-    fit = _drawn(whole.fit, benchmark.fit_limit, benchmark.seed, "fit")
+    places: dict[str, Any] = {"data_root": machine.data_root, "given": image_sets(own_sets or {})}
+    benchmark = benchmark.there(**places)
+    whole = load_id(benchmark.id, seed=benchmark.seed, fit=benchmark.fit, expected=benchmark.expected, **places)
+    present = [one for one in benchmark.ood if one not in benchmark.missing]
+    scored, more, grouped = expand_ood(present, id_name=whole.name, **places)
+    validation, still_more, _ = expand_ood(benchmark.validation_ood, id_name=whole.name, **places)
+    places["expected"] = {**grouped, **benchmark.expected}
+    fit = _several(whole.fit, "fit").drawn_by_class(benchmark.fit_limit, benchmark.seed)
     test, fit = held_out(fit, benchmark.seed, hold_out) if hold_out else (whole.test, fit)
     test = _drawn(test, benchmark.limit, benchmark.seed, "ID test")
     id_set = replace(whole, fit=remembering(fit, SHARD), test=remembering(test, SHARD))
@@ -116,7 +128,8 @@ def make_plan(
         raise OodbenchError(f"'{name}' is made of the classifier under test; name another validation set")
     inverted = tuple(filter(is_inverted, scored))
     from_data = [name for name in scored if name not in inverted]
-    load_sets = partial(_load_sets, benchmark, from_data, validation, machine, id_set, {})
+    find = partial(load_ood, id_set=id_set, seed=benchmark.seed, **places)
+    load_sets = partial(_load_sets, benchmark, from_data, validation, find, {})
     # In the ID images' form, that of all classifiers trained here, before any is: what is missing is said first.
     form: Form = stretched(whole.image_shape)
     sets = {form: load_sets(form)}
@@ -142,6 +155,8 @@ def make_plan(
     unused = [f"--{name}" for name in ("mean", "std", *PREPROCESS) if getattr(benchmark, name) is not None]
     if any(base.is_trained for base in wanted) and unused:
         notes.append(f"{', '.join(unused)}: not used for what is trained here, with the images of {whole.name}")
+    if benchmark.missing:
+        notes.append(f"partial: {len(present)} of {len(benchmark.ood)} sets; not here: {', '.join(benchmark.missing)}")
     notes += [*more, *still_more]
     return Plan(benchmark, machine, device, whole, id_set, assignments, detectors, sets, inverted, notes)
 
@@ -150,8 +165,7 @@ def _load_sets(
     benchmark: Benchmark,
     scored_names: Sequence[str],
     validation_names: Sequence[str],
-    machine: Machine,
-    id_set: InDistribution,
+    find: Callable[..., ImageSet],
     known: dict[tuple[str, int | None], ImageSet],
     form: Form,
 ) -> tuple[list[ImageSet], list[ImageSet]]:
@@ -159,13 +173,13 @@ def _load_sets(
 
     Args:
         scored_names, validation_names: single sets, groups expanded.
+        find: see `load_ood`.
         known: sets that were found before for another form; those that are the same in each are taken from there.
     """
 
     def load(name: str, limit: int | None) -> ImageSet:
         if (name, limit) not in known or is_made(name):
-            images = load_ood(name, id_set=id_set, shape=form, seed=benchmark.seed, data_root=machine.data_root)
-            known[name, limit] = _drawn(images, limit, benchmark.seed, "OOD")
+            known[name, limit] = _drawn(find(name, shape=form), limit, benchmark.seed, "OOD")
         return known[name, limit]
 
     scored = [load(name, benchmark.limit) for name in scored_names]
@@ -173,9 +187,7 @@ def _load_sets(
     names = [images.name for images in scored]
     for name in names:
         if names.count(name) > 1:
-            raise OodbenchError(
-                f"two OOD sets are called '{name}'; rename a file or folder so that rows can be told apart"
-            )
+            raise OodbenchError(f"two OOD sets are called '{name}'; give one a name of its own, as in mine=folder:PATH")
     refuse_leaks(scored, validation)
     return scored, validation
 
@@ -258,7 +270,12 @@ def choose_device(name: str) -> torch.device:
 
 
 def _drawn(images: ImageSet, limit: int | None, seed: int, role: str) -> ImageSet:
-    """The set, or a seeded draw of `limit` of its images; a rank needs two."""
+    """The set, or a seeded draw of `limit` of its images."""
+    return _several(images, role).drawn(len(images) if limit is None else limit, seed)
+
+
+def _several(images: ImageSet, role: str) -> ImageSet:
+    """The set; a rank needs two images."""
     if len(images) < 2:
         raise OodbenchError(f"{role} set '{images.name}' has {len(images)} image(s); at least 2 are needed")
-    return images if limit is None else images.drawn(limit, seed)
+    return images

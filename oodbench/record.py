@@ -78,7 +78,8 @@ def overlaps(plan: Plan) -> list[str]:
     """Sentences on images that are in two of the sets, or twice in one, as far as the hashes are known."""
     test, fit = plan.id_set.test, plan.id_set.fit
     pairs = [(fit, test, "the images to fit on", "test images")]
-    pairs += [(test, images, "the ID test images", f"images of {images.name}") for images in plan.scored]
+    ours = ((test, "the ID test images"), (fit, "the images to fit on"))
+    pairs += [(own, images, name, f"images of {images.name}") for images in plan.scored for own, name in ours]
     notes = []
     for first, second, first_name, second_name in pairs:
         if first.known_hashes and second.known_hashes:

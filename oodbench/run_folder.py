@@ -77,7 +77,8 @@ class Result:
         """One row per model, detector and OOD set; metrics as fractions."""
         from oodbench.report.formats import COLUMNS, to_frame
 
-        return to_frame(self.leaderboard)[list(COLUMNS)]
+        frame = to_frame(self.leaderboard)
+        return frame[[*COLUMNS, *frame.columns.intersection(["partial"])]]
 
     def guard(self, detector: str, *, model: str | None = None, id_recall: float = 0.95) -> Guard:
         """A fitted detector with the threshold that keeps a share of the ID test images, for use in production.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
+from typing import Any
 
 from oodbench.benchmark import Benchmark
 from oodbench.classifier import Classifier
@@ -26,6 +27,7 @@ def run(
     machine: Machine | None = None,
     reporter: Reporter | None = None,
     *,
+    sets: Mapping[str, Any] | None = None,
     progress: bool = False,
 ) -> Result:
     """Fit and score every detector of the benchmark on every classifier.
@@ -35,12 +37,15 @@ def run(
         classifiers: your own classifiers, instead of `benchmark.models`; they stay where and as they are.
         machine: data root, device, batch size, workers and store.
         reporter: hears decisions and progress.
+        sets: image sets by the names that the benchmark calls them by, before any others: what `as_image_set` takes,
+            such as torch data sets, loaders, arrays with or without labels.
         progress: print both, as the command line does, where no reporter is given.
 
     Raises:
         OodbenchError: anything named is missing or does not fit (before the first pass), or a score is not finite.
     """
-    result = run_among(ALONE, benchmark, classifiers, machine, reporter or (_console() if progress else Reporter()))
+    reporter = reporter or (_console() if progress else Reporter())
+    result = run_among(ALONE, benchmark, classifiers, machine, reporter, sets)
     assert result is not None  # who is alone is the first
     return result
 
@@ -51,6 +56,7 @@ def run_among(
     classifiers: Sequence[Classifier] = (),
     machine: Machine | None = None,
     reporter: Reporter | None = None,
+    sets: Mapping[str, Any] | None = None,
 ) -> Result | None:
     """`run`, shared by several processes, each of which calls this; the result in the first, None in the others.
 
@@ -58,7 +64,7 @@ def run_among(
         ranks: see `distributed.joined`.
     """
     placed = ranks.placed(machine or Machine())
-    plan = ranks.first(lambda: make_plan(benchmark or Benchmark(), placed, classifiers))
+    plan = ranks.first(lambda: make_plan(benchmark or Benchmark(), placed, classifiers, sets))
     return _carried_out(plan, reporter or Reporter(), ranks)
 
 

@@ -56,6 +56,22 @@ def test_the_lines_of_deployment_work(
     assert "True" in capsys.readouterr().out, "noise is no digit"
 
 
+def test_the_lines_on_data_work() -> None:
+    from oodbench.models.load import load_classifier
+
+    path = ROOT / "results" / "baselines" / "digits-cnn8.safetensors"
+    images = np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8)
+    names: dict[str, object] = {
+        "classifier": load_classifier(str(path), num_classes=10, image_shape=(1, 8, 8)),
+        "test_set": (images[:20], np.arange(20) % 10),
+        "train_set": (images[20:], np.arange(40) % 10),
+        "cars": images[:20] // 2,
+    }
+    for number, code in enumerate(blocks("data.md")):
+        executed(code, f"data {number}", names)
+    assert {row["ood"] for row in names["result"].card.metrics} >= {"cars", "gaussian"}  # type: ignore[attr-defined]
+
+
 def test_the_table_of_settings_is_that_of_the_code() -> None:
     assert (DOCS / "parameters.md").read_text(encoding="utf-8") == settings_page(), (
         "make it anew: python -m oodbench.settings_page > docs/parameters.md"

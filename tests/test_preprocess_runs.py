@@ -17,8 +17,9 @@ from oodbench import Benchmark, Classifier, Machine, Preprocess, Result, fit, lo
 from oodbench.data import reading
 from oodbench.data.folder import read_folder
 from oodbench.data.imageset import ArraySource, ImageSet
-from oodbench.data.load import load_id, load_ood, make_proxy
+from oodbench.data.load import load_id, load_ood
 from oodbench.data.loader import batches
+from oodbench.data.made import make_proxy
 from oodbench.data.noise import derived_set
 from oodbench.data.reading import shards
 from oodbench.errors import OodbenchError

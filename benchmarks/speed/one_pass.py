@@ -27,7 +27,7 @@ from torch import Tensor
 from oodbench.benchmark import Benchmark
 from oodbench.classifier import Classifier
 from oodbench.data.imageset import ArraySource, ImageSet
-from oodbench.data.load import make_proxy
+from oodbench.data.made import make_proxy
 from oodbench.data.matching import match
 from oodbench.models.load import load_classifier
 from oodbench.plan import Machine

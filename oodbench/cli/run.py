@@ -15,13 +15,16 @@ if TYPE_CHECKING:
     from oodbench.plan import Machine
     from oodbench.run_folder import Result
 
+DATA = {"id", "fit", "ood", "validation_ood", "limit", "fit_limit", "seed"}
+"""Options that change which images a benchmark has."""
+
 
 @click.command("run", short_help="Fit and score detectors, write the leaderboard.")
 @click.option("--benchmark", "reference", metavar="NAME|FILE.toml", help="A benchmark; other options override it.")
 @click.option("--detector", "detectors", multiple=True, metavar="NAME[(PARAMETER=VALUE)]", help="Detectors to run.")
-@click.option("--id", "id", metavar="NAME|npz:PATH|folder:PATH", help="The ID set.")
-@click.option("--fit", metavar="NAME|npz:PATH|folder:PATH", help="Fit images, if not the ID set's training split.")
-@click.option("--ood", multiple=True, metavar="NAME|GROUP|npz:PATH|folder:PATH", help="The OOD sets.")
+@click.option("--id", "id", metavar="NAME|npz:PATH|folder:PATH|…", help="The ID set.")
+@click.option("--fit", metavar="NAME|npz:PATH|folder:PATH|…", help="Fit images, if not the ID set's training split.")
+@click.option("--ood", multiple=True, metavar="NAME|GROUP|npz:PATH|folder:PATH|…", help="The OOD sets.")
 @click.option("--validation-ood", multiple=True, metavar="NAME|…", help="OOD sets that detectors may choose on.")
 @click.option("--model", "models", multiple=True, metavar="NAME|PATH|NAME=PATH", help="Classifiers.")
 @preprocess_options
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Folder of the results.  [default: results/ID-MODEL-HASH, the hash of the benchmark]",
 )
+@click.option("--partial", is_flag=True, default=None, help="OOD sets of the benchmark that are not here left out.")
 @click.option("--store/--no-store", default=True, help="Outputs kept and reused, or not.  [default: kept]")
 @machine_options
 @click.option("--devices", metavar="N|0,1", help="Processes that share the run, one a device; or the GPUs.")
@@ -48,7 +52,8 @@ def command(
     """Fit and score detectors on a classifier, and write leaderboard.csv, leaderboard.md, card.json and scores.npz.
 
     Without arguments it runs the benchmark `digits` on data that come with the package. Lists are separated by
-    commas or repeated; `--ood` takes the groups noise, structured, near and far.
+    commas or repeated; `--ood` takes the groups noise, structured, near and far. Your own images are npz:FILE,
+    npy:FILE, folder:FOLDER, list:FILE (`path label` a line), hf:FILE or tar:FILE; CALLED=folder:FOLDER names them.
 
     \b
     oodbench run --detector smood,lc,odin,oodl --ood noise
@@ -105,7 +110,9 @@ def wanted(
         given["detectors"] = split_specs(",".join(detectors))
     if parameters:
         given["parameters"] = {**base.parameters, **assigned(tuple(split_specs(",".join(parameters))))}
-    return replace(base, **given, name=base.name if not given else ""), machine
+    # A named benchmark keeps its name while its data stay; the default one is its network and detectors too.
+    same = not given or (base.name != DEFAULT and not DATA & given.keys())
+    return replace(base, **given, name=base.name if same else ""), machine
 
 
 def _below(folder: Path, paths: list[Path]) -> list[Path]:

@@ -281,3 +281,33 @@ def group_of(name: str, id_name: str) -> str:
     if entry is None or id_entry is None:
         return "other"
     return "near" if entry.family == id_entry.family else "far"
+
+
+FORM_OF = {"tinyimagenet-crop": "tinyimagenet", "tinyimagenet-resize": "tinyimagenet"}
+"""Sets that are other forms of one; near and far take one of them."""
+
+_OPENOOD_FAR = ("mnist", "svhn", "textures", "scenes")
+OPENOOD_GROUPS = {
+    "cifar10": {"near": ("cifar100", "tinyimagenet"), "far": _OPENOOD_FAR},
+    "cifar100": {"near": ("cifar10", "tinyimagenet"), "far": _OPENOOD_FAR},
+}
+"""ID set → its groups in OpenOOD v1.5 (Zhang et al. 2023, arXiv 2306.09301); scenes stand for its Places365."""
+
+
+def members_of(group: str, id_name: str) -> list[str]:
+    """The sets of a group beside an ID set: OpenOOD's where it has such, else those that `group_of` puts there.
+
+    Far sets that would be blown up to more than twice their size are none: that alone tells them.
+    """
+    if id_name in OPENOOD_GROUPS and group in OPENOOD_GROUPS[id_name]:
+        return list(OPENOOD_GROUPS[id_name][group])
+    return [
+        name
+        for name in DATASETS
+        if name != id_name and group_of(name, id_name) == group and not (group == "far" and _blown_up(name, id_name))
+    ]
+
+
+def _blown_up(name: str, id_name: str) -> bool:
+    shape, id_shape = DATASETS[name].image_shape, DATASETS[id_name].image_shape
+    return shape is not None and id_shape is not None and 2 * shape[1] < id_shape[1]

@@ -2,43 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import tarfile
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from PIL import Image, ImageFile
 
+from oodbench.data.decoding import DECODED_BY, SUFFIXES, all_decoded, counts_as_image, header_notes
 from oodbench.data.identity import Facts, file_facts, identity_of
-from oodbench.data.imageset import Images, ImageSet, stacked
+from oodbench.data.imageset import Images, ImageSet
+from oodbench.data.split_names import SPLITS
 from oodbench.errors import OodbenchError
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-"""Files that count as images, the list of torchvision's ImageFolder."""
-
-DECODED_BY = (("oodbench.data.folder",), ("pillow",))
-"""The modules and packages that decide which pixels an image file has."""
+MOST_BYTES = 8 << 30
+"""Of an archive's images, which are held in memory as they are."""
 
 _HIDDEN = (".", "__MACOSX")
-
-_DAMAGES = (OSError, EOFError, SyntaxError, ValueError, zlib.error, Image.DecompressionBombError)
-
-_CONVERTED = {
-    "1": "black and white to grey",
-    "LA": "alpha dropped, grey kept",
-    "PA": "palette to RGB, alpha dropped",
-    "P": "palette to RGB",
-    "RGBA": "alpha dropped, RGB kept",
-    "CMYK": "CMYK to RGB",
-    "YCbCr": "YCbCr to RGB",
-    "I;16": "16-bit grey to 8-bit (v/257, rounded)",
-    "I;16B": "16-bit grey to 8-bit (v/257, rounded)",
-    "I": "16-bit grey to 8-bit (v/257, rounded)",
-}
 
 
 @dataclass(frozen=True)
@@ -53,7 +37,7 @@ class FolderSource:
         return len(self.files)
 
     def read(self, indices: Sequence[int]) -> Images:
-        return stacked([decoded(path, str(path)) for path in (self.folder / self.files[i] for i in indices)])
+        return all_decoded((path, str(path)) for path in (self.folder / self.files[i] for i in indices))
 
     def identity(self, indices: Sequence[int]) -> str | None:
         try:
@@ -75,7 +59,7 @@ class ArchiveSource:
         return len(self.files)
 
     def read(self, indices: Sequence[int]) -> Images:
-        return stacked([decoded(BytesIO(self.contents[i]), f"{self.archive}: {self.files[i]}") for i in indices])
+        return all_decoded((BytesIO(self.contents[i]), f"{self.archive}: {self.files[i]}") for i in indices)
 
     def identity(self, indices: Sequence[int]) -> str | None:
         return identity_of((self.facts, [str(self.files[i]) for i in indices]), *DECODED_BY)
@@ -84,114 +68,154 @@ class ArchiveSource:
 def read_folder(name: str, folder: Path) -> ImageSet:
     """The images below a folder, sorted by their relative path; two or more class subfolders give labels.
 
+    Links are followed. Class folders that are all numbers are in the order of these, else in that of the alphabet.
+
     Raises:
-        OodbenchError: no such folder, no images in it, or a file that is no image.
+        OodbenchError: no such folder, no images in it, a file that is no image, what cannot be listed, or class folders
+            that are called like splits.
     """
     if not folder.is_dir():
         raise OodbenchError(f"there is no folder {folder}; check the path")
-    relative = (PurePosixPath(path.relative_to(folder).as_posix()) for path in folder.rglob("*") if path.is_file())
-    files = _images(relative)
+    walk = _Walk(folder)
+    files = _sorted(walk.files)
     if not files:
         raise OodbenchError(f"folder {folder} has no images ({', '.join(SUFFIXES)}) in it or below")
-    notes = _header_notes((folder / file, str(folder / file)) for file in files)
+    notes = header_notes(((folder / file, str(folder / file)) for file in files), len(files))
     # Empty class folders count: they keep the numbers of the others as they are.
-    subfolders = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(_HIDDEN))
-    classes = tuple(subfolders) if len(subfolders) > 1 and all(len(file.parts) > 1 for file in files) else ()
+    classes = walk.subfolders if len(walk.subfolders) > 1 and all(len(file.parts) > 1 for file in files) else []
     labels = None
     if classes:
-        number = {name: label for label, name in enumerate(classes)}
+        _refuse_splits(folder, classes, files)
+        numbers = all(one.isascii() and one.isdigit() for one in classes)
+        classes = sorted(classes, key=lambda one: (int(one), one)) if numbers else sorted(classes)
+        number = {one: label for label, one in enumerate(classes)}
         labels = np.array([number[file.parts[0]] for file in files], dtype=np.int64)
         shown = ", ".join(classes[:3]) + (" …" if len(classes) > 3 else "")
-        notes.append(f"labels are the {len(classes)} class folders in alphabetical order ({shown})")
-    return ImageSet(name, FolderSource(folder, files, classes), str(folder), labels, notes=tuple(notes))
+        order = "numeric" if numbers else "alphabetical"
+        notes.append(f"labels are the {len(classes)} class folders in {order} order ({shown})")
+    notes += walk.notes()
+    return ImageSet(name, FolderSource(folder, files, tuple(classes)), str(folder), labels, notes=tuple(notes))
 
 
 def read_archive(name: str, archive: Path) -> ImageSet:
     """The images of a tar archive, packed or not, read in place, in the order of its unpacked folder.
 
     Raises:
-        OodbenchError: the archive is damaged or has no images.
+        OodbenchError: the archive is damaged, holds more than MOST_BYTES of images, or none.
     """
     contents: dict[PurePosixPath, bytes] = {}
     try:
         facts = file_facts(archive)
+        held = 0
         with tarfile.open(archive) as opened:
             for member in opened:
-                file = opened.extractfile(member) if _images([PurePosixPath(member.name)]) else None
+                wanted = member.isreg() and is_image(PurePosixPath(member.name))
+                held += member.size if wanted else 0
+                if held > MOST_BYTES:
+                    raise OodbenchError(
+                        f"archive {archive} holds more than {MOST_BYTES >> 30} GiB of images; unpack it, and name the "
+                        "folder"
+                    )
+                file = opened.extractfile(member) if wanted else None
                 if file is not None:
                     contents[PurePosixPath(member.name)] = file.read()
             # gzip compares its checksum at the very end, where tarfile does not read.
             while opened.fileobj is not None and opened.fileobj.read(1 << 20):
                 pass
-    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+    except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error) as error:
         raise OodbenchError(f"archive {archive} is damaged ({error}); get it again") from error
-    files = _images(contents)
+    files = _sorted(contents)
     if not files:
         raise OodbenchError(f"archive {archive} has no images ({', '.join(SUFFIXES)})")
-    notes = _header_notes((BytesIO(contents[file]), f"{archive}: {file}") for file in files)
+    notes = header_notes(((BytesIO(contents[file]), f"{archive}: {file}") for file in files), len(files))
     source = ArchiveSource(archive, facts, files, tuple(contents[file] for file in files))
     return ImageSet(name, source, str(archive), notes=tuple(notes))
 
 
-def decoded(file: Path | BytesIO, where: str) -> np.ndarray:
-    """One image file as uint8 H×W or H×W×3; `where` names it in errors.
-
-    Raises:
-        OodbenchError: the file is cut short, damaged, or of a form without a meaning as 8-bit grey or RGB.
-    """
-    if ImageFile.LOAD_TRUNCATED_IMAGES:
-        raise OodbenchError(
-            "PIL's ImageFile.LOAD_TRUNCATED_IMAGES is on, so damaged images would be scored half grey; "
-            "set it to False (some library or your own code has set it)"
-        )
-    try:
-        with Image.open(file) as image:
-            image.load()
-            return _eight_bit(image)
-    except _DAMAGES as error:
-        raise _damaged(where, error) from error
+def is_image(file: PurePosixPath) -> bool:
+    """Whether a file counts as an image; hidden files are not data (macOS leaves some)."""
+    return counts_as_image(file) and not any(part.startswith(_HIDDEN) for part in file.parts)
 
 
-def _eight_bit(image: Image.Image) -> np.ndarray:
-    if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise ValueError("its values do not fit in 16 bits")
-        return np.rint(values / 257).astype(np.uint8)
-    if image.mode in ("1", "L", "LA"):
-        return np.array(image.convert("L"))
-    if image.mode == "RGB" or image.mode in _CONVERTED:
-        return np.array(image.convert("RGB"))
-    raise ValueError(f"its mode {image.mode} is neither grey nor RGB")
+@dataclass
+class _Walk:
+    """A folder, listed with all below it: its image files, its own subfolders, and what was left out."""
 
+    folder: Path
+    files: list[PurePosixPath] = field(default_factory=list)
+    subfolders: list[str] = field(default_factory=list)
+    hidden: int = 0
+    others: Counter[str] = field(default_factory=Counter)
+    loops: int = 0
 
-def _images(files: Iterable[PurePosixPath]) -> tuple[PurePosixPath, ...]:
-    """Those that count as images, sorted folder by folder; hidden files are not data (macOS leaves some)."""
-    wanted = (
-        file
-        for file in files
-        if file.suffix.lower() in SUFFIXES and not any(part.startswith(_HIDDEN) for part in file.parts)
-    )
-    return tuple(sorted(wanted, key=lambda file: file.parts))
+    def __post_init__(self) -> None:
+        self._list(self.folder, PurePosixPath(), frozenset())
 
+    def notes(self) -> list[str]:
+        """What was left out, with its number."""
+        endings = ", ".join(sorted(self.others)[:5]) + (" …" if len(self.others) > 5 else "")
+        left_out = [
+            f"{self.others.total():,} file(s) that are no images ({endings})" if self.others else "",
+            f"{self.hidden:,} hidden" if self.hidden else "",
+            f"{self.loops:,} link(s) to a folder above" if self.loops else "",
+        ]
+        return [f"left out: {', '.join(filter(None, left_out))}"] if any(left_out) else []
 
-def _header_notes(files: Iterable[tuple[Path | BytesIO, str]]) -> list[str]:
-    """What will be converted. Opens every file's header, to find what is no image before the first pass."""
-    modes: Counter[str] = Counter()
-    sizes: set[tuple[int, int]] = set()
-    for file, where in files:
+    def _list(self, folder: Path, relative: PurePosixPath, above: frozenset[tuple[int, int]]) -> None:
         try:
-            with Image.open(file) as image:
-                modes[image.mode] += 1
-                sizes.add((image.height, image.width))
-        except _DAMAGES as error:
-            raise _damaged(where, error) from error
-    notes = [f"{modes[mode]} image(s): {what}" for mode, what in _CONVERTED.items() if modes[mode]]
-    if len(sizes) > 1:
-        smallest, largest = ("×".join(map(str, choose(sizes))) for choose in (min, max))
-        notes.append(f"images of {len(sizes)} sizes, from {smallest} to {largest}")
-    return notes
+            status = os.stat(folder)
+            if (status.st_dev, status.st_ino) in above:
+                self.loops += 1
+                return
+            with os.scandir(folder) as scan:
+                entries = list(scan)
+        except OSError as error:
+            raise OodbenchError(
+                f"folder {folder} cannot be listed ({error.strerror}); make it readable, or take it out on purpose"
+            ) from error
+        for entry in entries:
+            self._take(entry, relative, above | {(status.st_dev, status.st_ino)})
+
+    def _take(self, entry: os.DirEntry[str], relative: PurePosixPath, above: frozenset[tuple[int, int]]) -> None:
+        check_utf8(entry.path)
+        file = relative / entry.name
+        if entry.name.startswith(_HIDDEN):
+            self.hidden += 1
+        elif entry.is_dir():
+            if not relative.parts:
+                self.subfolders.append(entry.name)
+            self._list(Path(entry.path), file, above)
+        elif not counts_as_image(file):
+            self.others[file.suffix.lower() or "no ending"] += 1
+        elif entry.is_file():
+            self.files.append(file)
+        else:
+            raise OodbenchError(f"{entry.path} leads to no file; mend the link, or take it out on purpose")
 
 
-def _damaged(where: str, error: Exception) -> OodbenchError:
-    return OodbenchError(f"{where} cannot be read as an image ({error}); get it again, or take it out on purpose")
+def check_utf8(path: str) -> None:
+    """Raise OodbenchError for a path whose name is not UTF-8, which no card or table can name."""
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        shown = path.encode(errors="surrogateescape").decode(errors="backslashreplace")
+        raise OodbenchError(f"the name of {shown} is not UTF-8; rename it") from error
+
+
+def _refuse_splits(folder: Path, classes: Sequence[str], files: Iterable[PurePosixPath]) -> None:
+    """Raise OodbenchError where class folders are splits: by name, and by what they are like.
+
+    A set of many classes may have one that is called so: CIFAR-100 has trains.
+    """
+    named = [one for one in classes if one.casefold() in SPLITS]
+    deep = {file.parts[0] for file in files if len(file.parts) > 2}
+    if len(named) > 1 or (named and len(classes) == 2) or deep & set(named):
+        raise OodbenchError(
+            f"folder {folder} has folders called like splits ({', '.join(sorted(named))}) among its class folders; "
+            f"name the one that is meant, as in folder:{folder / named[0]}, or have both train/ and test/ there"
+        )
+
+
+def _sorted(files: Iterable[PurePosixPath]) -> tuple[PurePosixPath, ...]:
+    """Folder by folder."""
+    return tuple(sorted(files, key=lambda file: file.parts))

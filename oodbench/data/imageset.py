@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
 from threading import Lock
@@ -12,6 +12,8 @@ from typing import Protocol
 
 import numpy as np
 
+from oodbench.data.damaged import DamagedImages
+from oodbench.data.drawing import by_class
 from oodbench.data.hashes import Hashes, Hashing, read_hashes, write_hashes
 from oodbench.data.identity import Facts, identity_of
 from oodbench.data.seeding import set_generator
@@ -23,6 +25,12 @@ where sizes differ."""
 
 CHUNK = 256
 """Images read at a time where a whole set is walked through."""
+
+LOOKED_AT = 10_000
+"""Further images that are tried where one is damaged, so that all are reported together."""
+
+_LOOKING = Lock()
+"""Held while further images are tried, so that threads which meet damaged ones do not each try them all."""
 
 
 class Source(Protocol):
@@ -175,6 +183,7 @@ class ImageSet:
     indices: np.ndarray | None = None
     prepared: bool = False
     _hashes: list[Hashes] = field(default_factory=list, init=False, repr=False)
+    _damaged: dict[str, str] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if len(self) == 0:
@@ -188,11 +197,35 @@ class ImageSet:
         return len(self.source) if self.indices is None else len(self.indices)
 
     def read(self, start: int, stop: int) -> Images:
-        """The images start … stop−1, as they are stored."""
+        """The images start … stop−1, as they are stored.
+
+        Raises:
+            DamagedImages: some cannot be read; all that are found among these and those that follow.
+        """
         # Found before any pixel is read: a file that changes meanwhile is not taken for the one that was read.
         _ = self.identity
+        try:
+            return self._read(start, stop)
+        except DamagedImages as error:
+            raise self._all_damaged(error.found, stop) from error
+
+    def _read(self, start: int, stop: int) -> Images:
         chosen = range(start, min(stop, len(self)))
         return self.source.read(chosen if self.indices is None else self.indices[chosen.start : chosen.stop].tolist())
+
+    def _all_damaged(self, found: Mapping[str, str], start: int) -> DamagedImages:
+        """The error for damaged images, and for those from `start` on."""
+        stop = min(len(self), start + LOOKED_AT)
+        with _LOOKING:
+            if not self._damaged:
+                # Few at a time: photographs are large.
+                for at in range(start, stop, 16):
+                    try:
+                        self._read(at, min(at + 16, stop))
+                    except DamagedImages as error:
+                        self._damaged.update(error.found)
+            together = {**found, **self._damaged}
+        return DamagedImages.of(together, "" if stop == len(self) else f" (images from {stop:,} on were not tried)")
 
     def chunks(self) -> Iterator[Images]:
         """All images in order, some at a time; a walk to the end leaves the set's hashes."""
@@ -235,6 +268,19 @@ class ImageSet:
             return self
         kept = set_generator(seed, f"draw {self.name}").choice(len(self), size=count, replace=False)
         return self.subset(np.sort(kept), f"{count} of {len(self)} images, drawn with seed {seed}")
+
+    def drawn_by_class(self, count: int, seed: int) -> ImageSet:
+        """`count` of the images, of each class its share, and one at least where that is possible; in order.
+
+        A set without labels is `drawn`; one that has no more than `count` images is returned whole.
+        """
+        if self.labels is None or count >= len(self):
+            return self.drawn(count, seed)
+        kept = by_class(self.labels, count, set_generator(seed, f"draw {self.name}"))
+        empty = len(np.unique(self.labels)) - len(np.unique(self.labels[kept]))
+        left_empty = f"; {empty:,} of {len(np.unique(self.labels)):,} classes are left empty" if empty else ""
+        note = f"{count} of {len(self)} images, drawn class by class with seed {seed}{left_empty}"
+        return self.subset(kept, note)
 
     @cached_property
     def identity(self) -> str | None:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from oodbench.data.catalogue import DATASETS, GROUPS, group_of
-from oodbench.data.folder import FolderSource, read_folder
+from oodbench.data.catalogue import DATASETS, FORM_OF, GROUPS, group_of, members_of
+from oodbench.data.folder import FolderSource
 from oodbench.data.imageset import ImageSet
-from oodbench.data.npz import read_npz
+from oodbench.data.made import made_set
+from oodbench.data.own import Places, fit_images, is_there, labels_of, own_splits, read_own
 from oodbench.data.reference import Reference, parse_reference
-from oodbench.data.sources import how_to_get, locate, read_named
-from oodbench.data.splits import halves, load_digits
+from oodbench.data.sources import how_to_get, locate, missing, read_named
+from oodbench.data.splits import load_digits
 from oodbench.errors import OodbenchError
 from oodbench.files import cache_folder
 
@@ -25,17 +26,15 @@ if TYPE_CHECKING:
     from oodbench.data.inputs import AnyForm
     from oodbench.data.matching import ImageShape
 
-MOST_GENERATED = 10_000
-"""Generated sets have as many images as the ID test set, but no more than these."""
-
 MOST_CLASSES = 100_000
-"""A larger label is a mistake; ImageNet-21k has 21,841 classes."""
-
-MOST_SHOWN = 20
-"""Classes in a sentence."""
+"""More classes than any classifier has: a larger label is a mistake. ImageNet-21k has 21,841."""
 
 DEBIAN_DATASETS = Path("/usr/share/datasets")
 """Where Debian's dataset packages (dataset-fashion-mnist) put their files."""
+
+
+Expected = Mapping[str, Mapping[str, Any]]
+"""Set → what a benchmark says of it; see `Benchmark.expected`."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class InDistribution:
     @property
     def about_labels(self) -> str:
         """What may be wrong with labels that are too large, in words; empty where nothing."""
-        if self.published or any(0 in _labels(one) for one in (self.fit, self.test)):
+        if self.published or any(0 in labels_of(one) for one in (self.fit, self.test)):
             return ""
         return f" (its labels go to {self.num_classes - 1}, and none is 0: where they count from 1, subtract 1)"
 
@@ -85,32 +84,45 @@ def available(name: str, data_root: Path | None) -> str | None:
     return str(found.paths("test")[0]) if found else None
 
 
-def load_id(reference: str, *, data_root: Path | None, seed: int, fit: str | None = None) -> InDistribution:
-    """The ID set of NAME, npz:PATH or folder:PATH, with the images to fit on and to test on.
+def load_id(
+    reference: str,
+    *,
+    data_root: Path | None,
+    seed: int,
+    fit: str | None = None,
+    given: Mapping[str, ImageSet] | None = None,
+    expected: Expected | None = None,
+) -> InDistribution:
+    """The ID set of NAME, npz:PATH, folder:PATH and the like, with the images to fit on and to test on.
 
     Of the pixels, the first test image is read, for its form.
 
     Args:
         reference: a set of the catalogue has its published splits. `npz:X_test.npz` is fitted on an
-            `X_train.npz` beside it; a folder with train/ and test/ (or val/) below it, on train/; else a
-            seeded, stratified half is fitted on and the other half tested on.
+            `X_train.npz` beside it, `list:test_X.txt` on a `train_X.txt`; a folder with train/ and test/ (or val/)
+            below it, by whatever name and case is usual, on train/; else a seeded, stratified half is fitted on and the
+            other half tested on.
         data_root: see `data_roots`.
         seed: of the halves.
         fit: another reference, for the images to fit on.
+        given: sets by name, which are looked for first.
+        expected: set → how many `images` it must have to test on.
 
     Raises:
         OodbenchError: the set is missing, damaged, without splits or labels, or cannot be an ID set.
     """
-    roots = data_roots(data_root)
-    asked = parse_reference(reference)
+    places = Places(data_roots(data_root), given or {})
+    asked = _asked(reference, places)
     if asked.kind == "group":
         raise OodbenchError(f"'{asked.value}' is a group of OOD sets; name one set as the ID set, e.g. cifar10")
     if fit is not None:
-        fit_set, test = _fit_images(parse_reference(fit), roots), _test_images(asked, roots)
+        fit_set = _fit_images(_asked(fit, places), places)
+        test = _named(asked, "test", places, ("test",)) if asked.kind == "set" else read_own(asked, places)
     elif asked.kind == "set":
-        fit_set, test = (_named(asked.value, split, roots, ("fit", "test")) for split in ("fit", "test"))
+        fit_set, test = (_named(asked, split, places, ("fit", "test")) for split in ("fit", "test"))
     else:
-        fit_set, test = _own_splits(asked, seed)
+        fit_set, test = own_splits(asked, places, seed)
+    _check_count(test, (expected or {}).get(asked.name, {}))
     entry = DATASETS.get(asked.value) if asked.kind == "set" else None
     num_classes = _checked_classes(fit_set, test, entry.num_classes if entry else None)
     first = test.read(0, 1)[0]
@@ -124,8 +136,28 @@ def load_id(reference: str, *, data_root: Path | None, seed: int, fit: str | Non
     )
 
 
-def expand_ood(references: Sequence[str], *, id_name: str, data_root: Path | None) -> tuple[list[str], list[str]]:
-    """The single OOD sets that are meant, and sentences on what was left out of the groups and why.
+class Expanded(NamedTuple):
+    """The single OOD sets that are meant.
+
+    Attributes:
+        names: references to them.
+        left_out: sentences on what was left out of the groups, and why.
+        expected: set → `group`, near or far, as which it was asked for.
+    """
+
+    names: list[str]
+    left_out: list[str]
+    expected: Expected
+
+
+def expand_ood(
+    references: Sequence[str],
+    *,
+    id_name: str,
+    data_root: Path | None,
+    given: Mapping[str, ImageSet] | None = None,
+) -> Expanded:
+    """The single OOD sets that are meant.
 
     A group (noise, structured, near, far; also group:NAME) becomes its sets that are on this machine and are
     not the ID set. A set that is called like a group stays written set:NAME, so that expanding twice changes
@@ -134,12 +166,17 @@ def expand_ood(references: Sequence[str], *, id_name: str, data_root: Path | Non
     Raises:
         OodbenchError: no such name, the ID set itself, or a group without a set.
     """
+    places = Places(data_roots(data_root), given or {})
     names: list[str] = []
     left_out: list[str] = []
+    expected: dict[str, Mapping[str, Any]] = {}
     for reference in references:
-        asked = parse_reference(reference)
+        asked = _asked(reference, places)
         if asked.kind == "group":
             members, reasons = _group_members(asked.value, id_name, data_root)
+            for one in members:
+                if one not in names and asked.value in ("near", "far"):
+                    expected[one] = {"group": asked.value}
             names += members
             left_out += reasons
         elif asked.name == id_name:
@@ -147,31 +184,63 @@ def expand_ood(references: Sequence[str], *, id_name: str, data_root: Path | Non
                 f"OOD set '{reference}' is called like the ID set, {id_name}; name another, or rename it"
             )
         else:
-            names.append(_written(asked.value) if asked.kind == "set" else reference)
-    return list(dict.fromkeys(names)), list(dict.fromkeys(left_out))
+            names.append(_written(asked.value) if asked.kind == "set" and not asked.called else reference)
+    names = list(dict.fromkeys(names))
+    return Expanded(names, list(dict.fromkeys(left_out)), expected)
 
 
-def load_ood(reference: str, *, id_set: InDistribution, shape: AnyForm, seed: int, data_root: Path | None) -> ImageSet:
+def load_ood(
+    reference: str,
+    *,
+    id_set: InDistribution,
+    shape: AnyForm,
+    seed: int,
+    data_root: Path | None,
+    given: Mapping[str, ImageSet] | None = None,
+    expected: Expected | None = None,
+) -> ImageSet:
     """One OOD set, with its group.
 
     Args:
-        reference: a set's name (or set:NAME), npz:PATH or folder:PATH. Of splits the test split is taken.
+        reference: a set's name (or set:NAME), npz:PATH, folder:PATH and the like. Of splits the test split is taken.
         id_set: its test images decide how many are generated and what derived sets are made from.
         shape: of the classifier's input, (C, H, W) or what brings images into it: the form of what is made.
         seed: of generated and derived images.
         data_root: see `data_roots`.
+        given: sets by name, which are looked for first.
+        expected: set → its `group`, where it is not that of the catalogue, and how many `images` it must have.
 
     Raises:
-        OodbenchError: the set is missing or damaged, or the reference is a group.
+        OodbenchError: the set is missing or damaged, has another number of images, or the reference is a group.
     """
+    places = Places(data_roots(data_root), given or {})
     # Groups are expanded before: here "structured" is the set.
-    asked = Reference("set", reference) if reference in DATASETS else parse_reference(reference)
+    known = reference in DATASETS and reference not in places.given
+    asked = Reference("set", reference) if known else _asked(reference, places)
     if asked.kind == "group":
         raise OodbenchError(f"'{reference}' is a group of data sets; it must be expanded before a set is loaded")
-    if asked.kind != "set":
-        return replace(_test_images(asked, []), group="other")
-    images = _made(asked.value, id_set.test, shape, seed) or _named(asked.value, "test", data_roots(data_root))
-    return replace(images, group=group_of(asked.value, id_set.name))
+    if asked.kind == "set":
+        images = made_set(asked.value, id_set.test, shape, seed) or _named(asked, "test", places)
+        group = group_of(asked.value, id_set.name)
+    else:
+        images = read_own(asked, places)
+        group = images.group or "other"
+    facts = (expected or {}).get(asked.name, {})
+    _check_count(images, facts)
+    return replace(images, name=asked.name, group=facts.get("group", group))
+
+
+def not_there(references: Sequence[str], *, data_root: Path | None, given: Mapping[str, ImageSet]) -> dict[str, str]:
+    """Reference → why it is not on this machine, in words, of those that are not; looks at file names only."""
+    places = Places(data_roots(data_root), given)
+    found: dict[str, str] = {}
+    for reference in references:
+        asked = _asked(reference, places)
+        if asked.kind == "set" and DATASETS[asked.value].kind == "files" and not locate(asked.value, places.roots):
+            found[reference] = str(missing(asked.value, places.roots))
+        elif asked.kind not in ("set", "group") and (reason := is_there(asked, places)):
+            found[reference] = reason
+    return found
 
 
 def is_inverted(reference: str) -> bool:
@@ -180,141 +249,59 @@ def is_inverted(reference: str) -> bool:
     return name in DATASETS and DATASETS[name].kind == "inverted"
 
 
-def is_made(reference: str) -> bool:
-    """Whether the images of a set are made, in the form that they are asked for in."""
-    name = reference.removeprefix("set:")
-    return name in DATASETS and DATASETS[name].kind in ("generated", "derived")
-
-
 def load_images(reference: str, *, data_root: Path | None) -> ImageSet:
-    """The images of NAME, npz:PATH or folder:PATH; of splits the test split.
+    """The images of NAME, npz:PATH, folder:PATH and the like; of splits the test split.
 
     Raises:
         OodbenchError: the set is missing or damaged, is made and not read, or the reference is a group.
     """
+    places = Places(data_roots(data_root), {})
     asked = parse_reference(reference)
     if asked.kind == "group" or (asked.kind == "set" and DATASETS[asked.value].kind not in ("files", "built in")):
         raise OodbenchError(f"'{reference}' is no set of images that can be read; name a set, npz:PATH or folder:PATH")
-    if asked.kind == "set":
-        return _named(asked.value, "test", data_roots(data_root))
-    return _test_images(asked, [])
+    return _named(asked, "test", places) if asked.kind == "set" else read_own(asked, places)
 
 
-def make_proxy(name: str, fit: ImageSet, seed: int, form: AnyForm) -> ImageSet:
-    """The proxy OOD set `name` made from ID fit images in the classifier's form: a derived set (METHODS section 2).
-
-    Raises:
-        OodbenchError: no such derived set.
-    """
-    from oodbench.data.noise import derived_set
-
-    return derived_set(name, fit, seed, form)
-
-
-def _made(name: str, id_test: ImageSet, form: AnyForm, seed: int) -> ImageSet | None:
-    """The generated or derived set of this name; None for sets that are read."""
-    if DATASETS[name].kind == "derived":
-        return make_proxy(name, id_test.drawn(MOST_GENERATED, seed), seed, form)
-    if DATASETS[name].kind != "generated":
-        return None
-    from oodbench.data.inputs import as_form
-
-    form = as_form(form)
-    images = _generated(name, min(len(id_test), MOST_GENERATED), form.shape, seed)
-    # What takes images by a function whose output is no pixels takes these by it too.
-    return images if form.has_pixels else replace(images, prepared=False)
+def _check_count(images: ImageSet, facts: Mapping[str, Any]) -> None:
+    """Raise OodbenchError for a set with another number of images than the benchmark says."""
+    wanted = facts.get("images", len(images))
+    if len(images) != wanted:
+        raise OodbenchError(
+            f"{images.name} ({images.origin}) has {len(images):,} images where the benchmark has {wanted:,}; get the "
+            "published list, or run a benchmark of your own with what there is"
+        )
 
 
-def _generated(name: str, count: int, shape: ImageShape, seed: int) -> ImageSet:
-    if name == "structured":
-        from oodbench.data.structured import structured_set
-
-        return structured_set(count, shape, seed)
-    if name == "photos":
-        from oodbench.data.photos import photos_set
-
-        return photos_set(count, shape, seed)
-    from oodbench.data.noise import noise_set
-
-    return noise_set(name, count, shape, seed)
+def _asked(reference: str, places: Places) -> Reference:
+    return Reference("given", reference) if reference in places.given else parse_reference(reference)
 
 
-def _named(name: str, split: str, roots: Sequence[Path], needed: Sequence[str] = ()) -> ImageSet:
+def _named(asked: Reference, split: str, places: Places, needed: Sequence[str] = ()) -> ImageSet:
     """A split of a set that is read; with `needed`, as a part of an ID set (see `read_named`)."""
+    name = asked.value
     if needed and DATASETS[name].num_classes is None:
         known = ", ".join(entry.name for entry in DATASETS.values() if entry.num_classes is not None)
         raise OodbenchError(
             f"{name} is an OOD set only; as the ID set name one of {known}, or images of yours as "
             f"npz:PATH or folder:PATH"
         )
-    return load_digits(split) if name == "digits" else read_named(name, roots, split, needed)
+    images = load_digits(split) if name == "digits" else read_named(name, places.roots, split, needed)
+    return replace(images, name=asked.name)
 
 
-def _read_path(asked: Reference, path: Path) -> ImageSet:
-    return read_npz(asked.name, path) if asked.kind == "npz" else read_folder(asked.name, path)
-
-
-def _split_folders(asked: Reference) -> tuple[Path, Path] | None:
-    """train/ and test/ (or val/) below a folder, where both are there."""
-    train = asked.path / "train"
-    tests = [asked.path / name for name in ("test", "val") if (asked.path / name).is_dir()]
-    return (train, tests[0]) if asked.kind == "folder" and train.is_dir() and tests else None
-
-
-def _own_splits(asked: Reference, seed: int) -> tuple[ImageSet, ImageSet]:
-    """(fit, test) of a path: its two splits, or two halves of it."""
-    folders = _split_folders(asked)
-    if folders:
-        return _read_path(asked, folders[0]), _read_path(asked, folders[1])
-    whole = _read_path(asked, asked.path)
-    beside = asked.path.with_name(f"{asked.path.stem.removesuffix('_test')}_train.npz")
-    if asked.kind == "npz" and asked.path.stem.endswith("_test") and beside.is_file():
-        return read_npz(asked.name, beside), whole
-    return halves(whole, _labels(whole), seed)
-
-
-def _fit_images(asked: Reference, roots: Sequence[Path]) -> ImageSet:
+def _fit_images(asked: Reference, places: Places) -> ImageSet:
     """The images to fit on of a reference that was given for them alone."""
     if asked.kind == "group":
         raise OodbenchError(f"'{asked.value}' is a group of OOD sets; fit on the training images of the ID set")
-    if asked.kind == "set":
-        return _named(asked.value, "fit", roots, ("fit",))
-    folders = _split_folders(asked)
-    return _read_path(asked, folders[0] if folders else asked.path)
-
-
-def _test_images(asked: Reference, roots: Sequence[Path]) -> ImageSet:
-    """The test images of a reference, all of it where it has no splits."""
-    if asked.kind == "set":
-        return _named(asked.value, "test", roots, ("test",))
-    folders = _split_folders(asked)
-    if not folders:
-        return _read_path(asked, asked.path)
-    return _with_note(_read_path(asked, folders[1]), f"of the folder's splits, {folders[1].name}/ was taken")
-
-
-def _labels(images: ImageSet) -> np.ndarray:
-    if images.labels is None:
-        raise OodbenchError(
-            f"{images.name} ({images.origin}) has no labels, so it cannot be the ID set; add a key 'labels' "
-            f"to the npz file, or put the images in one folder a class"
-        )
-    return images.labels
+    return _named(asked, "fit", places, ("fit",)) if asked.kind == "set" else fit_images(asked, places)
 
 
 def _checked_classes(fit: ImageSet, test: ImageSet, num_classes: int | None) -> int:
     """K, the given one or the largest label + 1; every label must be among 0 … K−1."""
     if num_classes is None:
-        num_classes = int(max(_labels(fit).max(), _labels(test).max())) + 1
-        for images in (fit, test):
-            labels, index = _labels(images), int(_labels(images).argmax())
-            if labels[index] >= MOST_CLASSES:
-                raise OodbenchError(
-                    f"image {index} of {images.name} ({images.origin}) has the label {labels[index]}: more than "
-                    f"{MOST_CLASSES:,} classes are not plausible; correct the label, or leave the image out"
-                )
+        num_classes = min(int(max(labels_of(fit).max(), labels_of(test).max())) + 1, MOST_CLASSES)
     for images in (fit, test):
-        labels = _labels(images)
+        labels = labels_of(images)
         wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))
         if len(wrong):
             raise OodbenchError(
@@ -338,10 +325,9 @@ def _with_note(images: ImageSet, note: str) -> ImageSet:
 
 
 def _missing_classes(fit: ImageSet, num_classes: int) -> str:
-    absent = sorted(set(range(num_classes)) - set(_labels(fit).tolist()))
-    shown = ", ".join(map(str, absent[:MOST_SHOWN]))
-    more = f" and {len(absent) - MOST_SHOWN} more" if len(absent) > MOST_SHOWN else ""
-    return f"no image to fit on of class(es) {shown}{more}" if absent else ""
+    absent = np.setdiff1d(np.arange(num_classes), labels_of(fit)).tolist()
+    shown = ", ".join(map(str, absent[:20])) + (f" … ({len(absent):,} in all)" if len(absent) > 20 else "")
+    return f"no image to fit on of class(es) {shown}" if absent else ""
 
 
 def _written(name: str) -> str:
@@ -353,22 +339,23 @@ def _group_members(group: str, id_name: str, data_root: Path | None) -> tuple[li
     if group in ("near", "far") and id_name not in DATASETS:
         raise OodbenchError(
             f"which sets are {group} is known only for ID sets of the catalogue, and '{id_name}' is none; "
-            f"name single OOD sets"
+            f"name single OOD sets, or a benchmark that does (`oodbench list benchmarks`)"
         )
     members: list[str] = []
     reasons: list[str] = []
     places: dict[str, str] = {}
-    for name, entry in DATASETS.items():
-        if name == id_name or group_of(name, id_name) != group:
-            continue
-        place = available(name, data_root)
+    forms: dict[str, str] = {}
+    for name in members_of(group, id_name):
+        place, form = available(name, data_root), FORM_OF.get(name, name)
         if place is None:
             reasons.append(f"{name} ({group}) is left out: not on this machine. {how_to_get(name)}")
-        elif entry.kind == "files" and place in places:
+        elif DATASETS[name].kind == "files" and place in places:
             reasons.append(f"{name} ({group}) is left out: the same files as {places[place]}, {place}")
+        elif group in ("near", "far") and form in forms:
+            reasons.append(f"{name} ({group}) is left out: another form of {forms[form]}")
         else:
             members.append(_written(name))
-            places[place] = name
+            places[place] = forms[form] = name
     if not members:
         raise OodbenchError(f"group '{group}' has no set on this machine for the ID set {id_name}. {' '.join(reasons)}")
     return members, reasons

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from oodbench.data.folder import DECODED_BY, decoded
+from oodbench.data.decoding import DECODED_BY, decoded
 from oodbench.data.identity import Facts, file_facts, identity_of
 from oodbench.data.imageset import Images, ImageSet
 from oodbench.errors import OodbenchError

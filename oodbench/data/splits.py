@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from oodbench.data.drawing import stratified
 from oodbench.data.imageset import ArraySource, ImageSet
 from oodbench.data.seeding import set_generator
 
@@ -17,12 +18,6 @@ def halves(images: ImageSet, labels: np.ndarray, seed: int) -> tuple[ImageSet, I
     fit = np.setdiff1d(np.arange(len(images)), test)
     note = f"no split of its own: a stratified half to fit on and a half to test on, drawn with seed {seed}"
     return images.subset(fit, note), images.subset(test, note)
-
-
-def stratified(labels: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:
-    """`count` indices, sorted, each class in its share, ± 1: a systematic sample, class by class."""
-    by_class = np.lexsort((generator.random(len(labels)), labels))
-    return np.sort(by_class[((np.arange(count) + 0.5) * len(labels) / count).astype(np.int64)])
 
 
 def load_digits(split: str) -> ImageSet:

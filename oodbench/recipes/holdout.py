@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from oodbench.classifier import Classifier
+from oodbench.data.drawing import stratified
 from oodbench.data.imageset import ImageSet
 from oodbench.data.inputs import AnyForm, brought
 from oodbench.data.seeding import set_generator
-from oodbench.data.splits import stratified
 from oodbench.pixels import to_unit
 from oodbench.training import EVALUATION_BATCH
 

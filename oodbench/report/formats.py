@@ -21,6 +21,7 @@ from oodbench.report.layout import (
     every_row,
     legend,
     overviews,
+    partial_title,
     published_figures,
     summary,
 )
@@ -171,6 +172,7 @@ FORMATS: dict[str, Callable[[Leaderboard], str]] = {
 
 def _set_line(row: Row) -> dict[str, object]:
     first = row.first
+    partial = partial_title(first)
     return {
         "id": first.id,
         "model": first.model,
@@ -188,6 +190,7 @@ def _set_line(row: Row) -> dict[str, object]:
         "control": first.control,
         **{f"{name}_published": value for name, value in row.published.items()},
         **({"published_source": row.source} if row.published else {}),
+        **({"partial": partial} if partial else {}),
     }
 
 

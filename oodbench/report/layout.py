@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from oodbench.report.comparison import ALL_SETS, Block, Estimate, Leaderboard, Mean, Row
+from oodbench.report.runs import Measurement
 
 NOTHING = "–"
 """What stands where there is no figure."""
@@ -79,8 +80,16 @@ def published_text(row: Row) -> str:
 
 
 def block_title(block: Block) -> str:
-    """`digits · cnn8`."""
-    return f"{block.id} · {block.model}"
+    """`digits · cnn8`, and where a run lacked sets of its benchmark, `(partial: 4 of 6 sets)`."""
+    partial = ", ".join(filter(None, dict.fromkeys(partial_title(row.first) for row in block.rows.values())))
+    return f"{block.id} · {block.model}" + (f" ({partial})" if partial else "")
+
+
+def partial_title(one: Measurement) -> str:
+    """`partial: 4 of 6 sets`, of a run that lacked sets of its benchmark; else empty."""
+    # Older cards have no such field.
+    missing, wanted = (len(one.run.card.benchmark.get(field, ())) for field in ("missing", "ood"))
+    return f"partial: {wanted - missing} of {wanted} sets" if missing else ""
 
 
 def block_facts(block: Block) -> list[str]:

@@ -123,9 +123,7 @@ def test_a_normalisation_that_is_not_used_is_said(oodbench: Command, tmp_path: P
     ended = oodbench(
         "run", "--mean", "mnist", "--detector", "energy", "--ood", "uniform", "--limit", "30", "--out", tmp_path
     )
-    assert (
-        ended.code == 0 and "--mean and --std are not used for what is trained here, with those of digits" in ended.err
-    )
+    assert ended.code == 0 and "--mean: not used for what is trained here, with the images of digits" in ended.err
 
 
 def test_without_out_it_says_where(oodbench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,7 +180,17 @@ def test_a_missing_set_is_said_before_a_classifier_is_trained(
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("ood = [", "not valid TOML"), ("oood = []", "did you mean ood"), ('id = ["a"]', "id")]
+    ("text", "message"),
+    [
+        ("ood = [", "not valid TOML"),
+        ("oood = []", "did you mean ood"),
+        ('id = ["a"]', "id"),
+        ("partial = 3", "'partial' must be true or false"),
+        ("expected = 3", "'expected' must be tables"),
+        ('[expected.svhn]\nimages = "many"', "'expected' must be tables"),
+        ("[expected.svhn]\nimage = 3", "'expected' must be tables"),
+        ("source = 3", "'source' must be"),
+    ],
 )
 def test_bad_benchmark_files_are_refused(oodbench: Command, tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "bad.toml").write_text(text)

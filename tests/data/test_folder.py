@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +15,10 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
 from oodbench import OodbenchError
-from oodbench.data.folder import decoded, read_archive, read_folder
+from oodbench.data.damaged import DamagedImages
+from oodbench.data.decoding import decoded
+from oodbench.data.folder import FolderSource, read_archive, read_folder
+from oodbench.data.loader import batches
 from tests.data.forms import pixels, png_bytes, save_png, write_pngs, write_tar
 
 
@@ -175,3 +181,159 @@ def test_an_archive_with_a_damaged_image_or_none_raises(tmp_path: Path) -> None:
         read_archive("some", write("a/1.png", cut)).read(0, 1)
     with pytest.raises(OodbenchError, match="has no images"):
         read_archive("some", write("readme.txt", b"hello"))
+
+
+def test_folders_that_are_numbers_are_in_their_order(tmp_path: Path) -> None:
+    for number in range(12):
+        save_png(tmp_path / str(number) / "1.png", pixels(5, 5))
+    images = read_folder("some", tmp_path)
+    assert images.labels is not None and isinstance(images.source, FolderSource)
+    assert [(images.source.files[i].parts[0], int(label)) for i, label in enumerate(images.labels)] == [
+        (str(number), number) for number in sorted(range(12), key=str)
+    ]
+    assert images.notes == ("labels are the 12 class folders in numeric order (0, 1, 2 …)",)
+
+
+def test_links_are_followed_and_loops_ended(tmp_path: Path) -> None:
+    write_pngs(tmp_path / "store" / "cat", pixels(3, 5, 5))
+    save_png(tmp_path / "store" / "one.png", pixels(5, 5, seed=1))
+    linked = tmp_path / "linked"
+    write_pngs(linked / "dog", pixels(2, 5, 5, seed=2))
+    (linked / "cat").symlink_to(tmp_path / "store" / "cat")
+    (linked / "dog" / "9.png").symlink_to(tmp_path / "store" / "one.png")
+    (linked / "dog" / "loop").symlink_to(linked)
+    images = read_folder("some", linked)
+    assert images.labels is not None and images.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert np.array_equal(images.read(5, 6)[0], pixels(5, 5, seed=1))
+    assert images.notes[-1] == "left out: 1 link(s) to a folder above"
+    (linked / "dog" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(OodbenchError, match=r"gone\.png leads to no file"):
+        read_folder("some", linked)
+
+
+def test_a_folder_that_cannot_be_listed_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "ab":
+        save_png(tmp_path / name / "1.png", pixels(5, 5))
+    scan = os.scandir
+
+    def refused(path: str | Path) -> Any:
+        if Path(path).name == "b":
+            raise PermissionError(13, "Permission denied")  # what mode 000 gives to all but root
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(OodbenchError, match=r"folder .*b cannot be listed \(Permission denied\)"):
+        read_folder("some", tmp_path)
+
+
+def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
+    write_pngs(tmp_path, pixels(2, 5, 5))
+    for name in ("a.txt", "b.txt", "Thumbs.db", "noending", ".DS_Store", ".hidden.png"):
+        (tmp_path / name).write_text("no image")
+    write_pngs(tmp_path / "__MACOSX", pixels(2, 5, 5))
+    images = read_folder("some", tmp_path)
+    assert len(images) == 2
+    assert images.notes == ("left out: 4 file(s) that are no images (.db, .txt, no ending), 3 hidden",)
+
+
+def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    write_pngs(tmp_path, pixels(2, 5, 5))
+    os.rename(tmp_path / "0001.png", os.fsencode(tmp_path) + b"/caf\xe9.png")
+    with pytest.raises(OodbenchError, match=r"the name of .*caf\\xe9\.png is not UTF-8"):
+        read_folder("some", tmp_path)
+
+
+@pytest.mark.parametrize("names", [("train", "valid"), ("Test", "extra"), ("TRAINING", "a", "b")])
+def test_splits_do_not_become_classes(tmp_path: Path, names: tuple[str, ...]) -> None:
+    for name in names:
+        for kind in ("cats", "dogs"):
+            write_pngs(tmp_path / name / kind, pixels(2, 5, 5))
+    with pytest.raises(OodbenchError, match="has folders called like splits"):
+        read_folder("some", tmp_path)
+
+
+def test_a_class_may_be_called_like_a_split_among_others(tmp_path: Path) -> None:
+    for name in ("bus", "train", "tram"):  # CIFAR-100 has trains
+        write_pngs(tmp_path / name, pixels(2, 5, 5))
+    assert read_folder("some", tmp_path).labels is not None
+
+
+def test_an_eps_called_png_starts_no_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import subprocess
+
+    started: list[Any] = []
+    monkeypatch.setattr(subprocess, "Popen", lambda *given, **more: started.append(given))
+    monkeypatch.setattr(subprocess, "check_call", lambda *given, **more: started.append(given))
+    (tmp_path / "photo.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n")
+    with Image.open(tmp_path / "photo.png") as image:  # Pillow by itself takes it for what it is
+        assert image.format == "EPS"
+    with pytest.raises(OodbenchError, match=r"photo\.png cannot be read as an image \(it is none of JPEG, PNG"):
+        read_folder("some", tmp_path)
+    with pytest.raises(OodbenchError, match="it is none of JPEG, PNG"):
+        decoded(tmp_path / "photo.png", "photo")
+    assert started == []
+
+
+def test_bombs_are_refused_in_words(tmp_path: Path) -> None:
+    import struct
+    import zlib
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    for side, words in ((10_000, "promises 10,000×10,000 pixels"), (60_000, "promises more than 89,000,000 pixels")):
+        head = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0))
+        body = chunk(b"IDAT", zlib.compress(bytes(1000)))
+        (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + head + body + chunk(b"IEND", b""))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with pytest.raises(OodbenchError, match=words):
+                read_folder("some", tmp_path)
+
+
+def test_an_archive_of_impossible_size_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_tar(tmp_path / "some.tar.gz", "some", pixels(12, 6, 6, 3))
+    monkeypatch.setattr("oodbench.data.folder.MOST_BYTES", 1000)
+    with pytest.raises(OodbenchError, match="holds more than 0 GiB of images; unpack it"):
+        read_archive("some", tmp_path / "some.tar.gz")
+
+
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def test_damaged_images_are_reported_together(tmp_path: Path) -> None:
+    write_pngs(tmp_path, pixels(300, 20, 20, 3))
+    for index in (3, 70, 71, 299):
+        cut_short(tmp_path / f"{index:04d}.png")
+    images = read_folder("some", tmp_path)
+    assert np.array_equal(images.read(0, 3), pixels(300, 20, 20, 3)[:3])
+    with pytest.raises(DamagedImages, match="4 images cannot be read") as raised:
+        images.read(0, 64)
+    assert [Path(where).name for where in raised.value.found] == ["0003.png", "0070.png", "0071.png", "0299.png"]
+    for index in (3, 70, 71, 299):
+        assert f"{index:04d}.png" in str(raised.value)
+    # Those of a draw alone, also when read ahead by threads.
+    drawn = images.subset(np.arange(60, 299), "some of them")
+    with pytest.raises(DamagedImages, match="2 images cannot be read"):
+        list(batches(drawn, (3, 20, 20), 32, workers=3))
+
+
+def test_more_damaged_images_than_are_named_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_pngs(tmp_path, pixels(60, 20, 20, 3))
+    for index in range(60):
+        cut_short(tmp_path / f"{index:04d}.png")
+    with pytest.raises(OodbenchError, match=r"60 images cannot be read: .*0009\.png .*; and 50 more\. Get them again"):
+        read_folder("some", tmp_path).read(0, 10)
+    monkeypatch.setattr("oodbench.data.imageset.LOOKED_AT", 20)
+    with pytest.raises(OodbenchError, match=r"30 images cannot be read: .*\(images from 30 on were not tried\)"):
+        read_folder("some", tmp_path).read(0, 10)
+    assert pickle.loads(pickle.dumps(DamagedImages.of({"a": "cut"}))).found == {"a": "cut"}
+
+
+def test_files_that_are_no_images_are_reported_together(tmp_path: Path) -> None:
+    write_pngs(tmp_path, pixels(4, 5, 5))
+    for index in (1, 3):
+        (tmp_path / f"{index:04d}.png").write_bytes(b"hello")
+    with pytest.raises(OodbenchError, match=r"2 images cannot be read: .*0001\.png .*0003\.png"):
+        read_folder("some", tmp_path)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oodbench.data import folder as folder_module
+from oodbench.data import decoding
 from oodbench.data.folder import read_folder
 from oodbench.data.hashes import Hashes, Hashing, _index_file, read_hashes, write_hashes
 from oodbench.data.imageset import ArraySource, ImageSet
@@ -32,13 +32,13 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Which image files are decoded."""
     names: list[str] = []
-    decode = folder_module.decoded
+    decode = decoding.decoded
 
     def counted(file: Path, where: str) -> np.ndarray:
         names.append(Path(where).name)
         return decode(file, where)
 
-    monkeypatch.setattr(folder_module, "decoded", counted)
+    monkeypatch.setattr(decoding, "decoded", counted)
     yield names
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from oodbench import OodbenchError
-from oodbench.data import folder as folder_module
+from oodbench.data import decoding
 from oodbench.data import identity as identity_module
 from oodbench.data.folder import read_archive, read_folder
 from oodbench.data.idx import read_idx
@@ -240,8 +240,8 @@ def test_planning_reads_one_image_of_the_test_split_and_none_to_fit_on(
         read.append(where)
         return decode(file, where)
 
-    decode = folder_module.decoded
-    monkeypatch.setattr(folder_module, "decoded", counted)
+    decode = decoding.decoded
+    monkeypatch.setattr(decoding, "decoded", counted)
     own = load_id(f"folder:{tmp_path / 'own'}", data_root=tmp_path, seed=0)
     for reference in (f"folder:{tmp_path / 'other'}", "pixel-shuffled", "gaussian"):
         load_ood(reference, id_set=own, shape=own.image_shape, seed=0, data_root=tmp_path)

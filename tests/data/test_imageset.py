@@ -123,3 +123,51 @@ def test_a_wrong_number_of_labels_and_no_images_are_errors() -> None:
         a_set(pixels(3, 2, 2), np.zeros(2, dtype=np.int64))
     with pytest.raises(OodbenchError, match="no images"):
         a_set(pixels(0, 2, 2))
+
+
+@given(
+    sizes=st.lists(st.integers(1, 60), min_size=1, max_size=12),
+    share=st.floats(0, 1),
+    seed=st.integers(0, 2**32),
+)
+def test_a_draw_by_class_gives_each_its_share(sizes: list[int], share: float, seed: int) -> None:
+    labels = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(sizes)), sizes))
+    count = max(1, round(share * len(labels)))
+    drawn = a_set(np.zeros((len(labels), 1, 1), np.uint8), labels).drawn_by_class(count, seed)
+    assert drawn.labels is not None and len(drawn) == count
+    taken = np.bincount(drawn.labels, minlength=len(sizes))
+    exact = np.array(sizes) * count / len(labels)
+    assert (taken <= sizes).all()
+    if count >= len(sizes):
+        assert (taken >= 1).all()
+        # Only classes that were due less than one, and so got it from the others, may move a share by one or more.
+        assert exact.min() < 1 or (np.abs(taken - exact) < 1).all()
+    else:
+        assert (np.abs(taken - exact) < 1).all()
+    if drawn.indices is not None:
+        assert (np.diff(drawn.indices) > 0).all() and np.array_equal(labels[drawn.indices], drawn.labels)
+
+
+def test_shares_by_largest_remainders_by_hand() -> None:
+    # 10 of 100: 4.6, 3.3, 2.1 → 4, 3, 2 and one more for the largest remainder; 0.9 and 9.1 of 10 → 1 and 9.
+    for sizes, expected in (([46, 33, 21], [5, 3, 2]), ([9, 91], [1, 9]), ([97, 2, 1], [8, 1, 1])):
+        drawn = a_set(np.zeros((100, 1, 1), np.uint8), np.repeat(np.arange(len(sizes)), sizes)).drawn_by_class(10, 0)
+        assert drawn.labels is not None and np.bincount(drawn.labels).tolist() == expected
+
+
+def test_a_draw_from_a_thousand_classes_leaves_none_empty() -> None:
+    many = a_set(np.zeros((1000 * 1281, 1, 1), np.uint8), np.repeat(np.arange(1000), 1281))
+    for count, each in ((5000, 5), (1000, 1)):
+        drawn = many.drawn_by_class(count, 0)
+        assert drawn.labels is not None and set(np.bincount(drawn.labels)) == {each}
+        assert drawn.notes == (f"{count} of 1281000 images, drawn class by class with seed 0",)
+    assert many.drawn_by_class(400, 0).notes[0].endswith("; 600 of 1,000 classes are left empty")
+
+
+def test_draws_by_class_depend_on_the_seed_and_need_labels() -> None:
+    whole = sorted_by_class()
+    draws = [whole.drawn_by_class(50, seed) for seed in (0, 0, 1)]
+    assert np.array_equal(draws[0].indices, draws[1].indices) and not np.array_equal(draws[0].indices, draws[2].indices)
+    bare = a_set(pixels(100, 4, 4))
+    assert bare.drawn_by_class(10, 0).content_hash == bare.drawn(10, 0).content_hash
+    assert whole.drawn_by_class(1000, 0) is whole

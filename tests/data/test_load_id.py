@@ -106,6 +106,31 @@ def test_a_folder_with_splits(root: Path, test_folder: str) -> None:
     assert own.image_shape == (3, 6, 6)
 
 
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [("Train", "Test"), ("TRAIN", "VAL"), ("training", "testing"), ("train", "valid"), ("Training", "validation")],
+)
+def test_splits_are_known_by_every_usual_name(root: Path, train: str, test: str) -> None:
+    class_folders(root / "own" / train, "abc", 4)
+    class_folders(root / "own" / test, "abc", 2, seed=1)
+    own = an_id(f"folder:{root / 'own'}", root)
+    assert (len(own.fit), len(own.test), own.num_classes) == (12, 6, 3)
+    class_folders(root / "own" / "test", "abc", 1, seed=2)
+    if test.casefold() == "test":
+        with pytest.raises(OodbenchError, match="has both Test/ and test/"):
+            an_id(f"folder:{root / 'own'}", root)
+    elif test != "testing":
+        assert len(an_id(f"folder:{root / 'own'}", root).test) == 3  # before the validation split
+
+
+def test_a_stray_label_ends_at_once(root: Path) -> None:
+    reference = save(root / "own.npz", 30, labels=np.array([0, 2**40] * 15))
+    with pytest.raises(OodbenchError, match="has the label 1099511627776; an ID set needs labels 0 … 99999"):
+        an_id(reference, root)
+    own = an_id(save(root / "own.npz", 30, labels=np.array([0, 90_000] * 15)), root)
+    assert len(own.fit.notes[-1]) < 200 and own.fit.notes[-1].endswith("20 … (89,999 in all)")
+
+
 def test_class_folders_that_differ_are_refused(root: Path) -> None:
     class_folders(root / "own" / "train", "abc")
     class_folders(root / "own" / "test", "ac", seed=1)

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from oodbench import OodbenchError
-from oodbench.data import load
+from oodbench.data import made
 from oodbench.data.catalogue import DATASETS
 from oodbench.data.imageset import ImageSet
-from oodbench.data.load import InDistribution, expand_ood, load_id, load_ood, make_proxy
+from oodbench.data.load import InDistribution, expand_ood, load_id, load_ood
+from oodbench.data.made import make_proxy
 from tests.data.forms import pixels, save_png, write_idx, write_lmdb, write_pngs, write_tar
 
 NOISE = [
@@ -47,11 +48,72 @@ def test_groups_expand_to_what_is_there(root: Path) -> None:
     np.savez(root / "cifar10_test.npz", images=pixels(3, 32, 32, 3))
     assert expand("near", root=root) == ["mnist"] and expand("far", root=root) == ["cifar10"]
     assert expand("near", id_name="mnist", root=root) == ["digits"]
-    assert expand("far", id_name="cifar10", root=root) == ["digits", "mnist"]
+    assert expand("far", id_name="cifar10", root=root) == ["mnist", "textures"]
+
+
+def test_near_and_far_are_openoods_where_it_has_them(root: Path, digits: InDistribution) -> None:
+    for name in ("cifar100_sample", "tinyimagenet_32", "tinyimagenet-crop", "tinyimagenet-resize", "svhn_32"):
+        np.savez(root / f"{name}.npz", images=pixels(3, 32, 32, 3))
+    for name in ("textures_32", "scenes_32", "cifar10_test", "fashion-mnist_32", "notmnist"):
+        np.savez(root / f"{name}.npz", images=pixels(3, 32, 32, 3, seed=1))
+    near = expand_ood(["near"], id_name="cifar10", data_root=root)
+    far = expand_ood(["far", "textures"], id_name="cifar10", data_root=root)
+    assert near.names == ["cifar100", "tinyimagenet"] and far.names == ["svhn", "textures", "scenes"]
+    assert expand("near", id_name="cifar100", root=root) == ["cifar10", "tinyimagenet"]
+    assert [sentence.split()[0] for sentence in far.left_out] == ["mnist"]
+    assert far.expected == {name: {"group": "far"} for name in far.names}
+    asked = {"id_set": digits, "shape": (3, 32, 32), "seed": 0, "data_root": root}
+    assert load_ood("textures", expected=far.expected, **asked).group == "far"  # type: ignore[arg-type]
+    assert load_ood("textures", **asked).group == "structured"  # type: ignore[arg-type]
+    # Of an ID set that OpenOOD has no groups for: one form of Tiny-ImageNet, and no digits of 8×8 blown up to 32×32.
+    assert expand("far", id_name="svhn", root=root) == [
+        "fashion-mnist", "notmnist", "cifar10", "cifar100", "tinyimagenet",
+    ]  # fmt: skip
+    (root / "tinyimagenet_32.npz").unlink()
+    assert "tinyimagenet-crop" in expand("far", id_name="svhn", root=root)
+    assert "tinyimagenet-resize" not in expand("far", id_name="svhn", root=root)
+
+
+def test_the_user_may_name_any_set(root: Path, digits: InDistribution) -> None:
+    for folder in ("a", "b"):
+        write_pngs(root / folder / "scans", pixels(3, 5, 5))
+    first, second = (f"{name}=folder:{root / name / 'scans'}" for name in "ab")
+    assert expand(first, second, "mine=set:gaussian", root=root) == [first, second, "mine=set:gaussian"]
+    assert [an_ood(one, digits, root).name for one in (first, second)] == ["a", "b"]
+    mine = an_ood("mine=set:gaussian", digits, root)
+    assert (mine.name, mine.group) == ("mine", "noise")
+    assert mine.content_hash == an_ood("gaussian", digits, root).content_hash
+    with pytest.raises(OodbenchError, match="called like the ID set"):
+        expand(f"digits=folder:{root / 'a'}", root=root)
+    write_pngs(root / "lr=0.1,wd" / "1=2", pixels(3, 5, 5))
+    assert an_ood(f"folder:{root / 'lr=0.1,wd' / '1=2'}", digits, root).name == "1=2"
+
+
+def test_a_folder_that_tells_nothing_is_called_by_the_one_above(root: Path, digits: InDistribution) -> None:
+    for path, name in (
+        ("inaturalist/images", "inaturalist"),
+        ("a/test", "a"),
+        ("kitchen", "kitchen"),
+    ):
+        write_pngs(root / path, pixels(3, 5, 5))
+        assert an_ood(f"folder:{root / path}", digits, root).name == name
+    (root / "link").symlink_to(root / "kitchen")
+    assert an_ood(f"folder:{root / 'link'}", digits, root).name == "link"
+
+
+def test_another_number_of_images_than_the_benchmark_has_is_refused(root: Path, digits: InDistribution) -> None:
+    np.savez(root / "own.npz", images=pixels(3, 5, 5))
+    asked = {"id_set": digits, "shape": (1, 8, 8), "seed": 0, "data_root": root}
+    images = load_ood(f"npz:{root / 'own.npz'}", expected={"own": {"images": 3, "group": "near"}}, **asked)  # type: ignore[arg-type]
+    assert images.group == "near"
+    with pytest.raises(OodbenchError, match=r"own .* has 3 images where the benchmark has 7,793"):
+        load_ood(f"npz:{root / 'own.npz'}", expected={"own": {"images": 7793}}, **asked)  # type: ignore[arg-type]
+    with pytest.raises(OodbenchError, match=r"digits .* has 600 images where the benchmark has 9,000"):
+        load_id("digits", data_root=root, seed=0, expected={"digits": {"images": 9000}})
 
 
 def test_what_is_left_out_is_said_with_the_next_step(root: Path) -> None:
-    names, left_out = expand_ood(["structured", "noise", "structured"], id_name="digits", data_root=root)
+    names, left_out, _ = expand_ood(["structured", "noise", "structured"], id_name="digits", data_root=root)
     assert names == ["photos", "set:structured", *NOISE]
     assert "scenes (structured) is left out: not on this machine. It can be had at http://places2" in left_out[1]
     assert any(sentence.endswith("`oodbench fetch textures` gets it.") for sentence in left_out)
@@ -62,7 +124,7 @@ def test_what_is_left_out_is_said_with_the_next_step(root: Path) -> None:
 
 def test_lsun_is_not_taken_twice(root: Path) -> None:
     write_lmdb(root / "test_lmdb", {"a": pixels(40, 40, 3)})
-    names, left_out = expand_ood(["structured"], id_name="digits", data_root=root)
+    names, left_out, _ = expand_ood(["structured"], id_name="digits", data_root=root)
     assert "lsun-scenes" in names and "lsun" not in names
     assert any("lsun (structured) is left out: the same files as lsun-scenes" in sentence for sentence in left_out)
     write_tar(root / "LSUN_resize.tar.gz", "LSUN_resize", pixels(3, 32, 32, 3))
@@ -127,7 +189,7 @@ def test_generated_sets_have_the_shape_that_is_asked_for(root: Path, digits: InD
 
 
 def test_no_more_are_made_than_the_limit(root: Path, digits: InDistribution, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(load, "MOST_GENERATED", 50)
+    monkeypatch.setattr(made, "MOST_GENERATED", 50)
     for name in ("gaussian", "photos", "structured", "pixel-shuffled"):
         assert len(an_ood(name, digits, root)) == 50
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -146,10 +147,10 @@ def test_a_file_that_is_loaded_whole_is_loaded_once(tmp_path: Path, monkeypatch:
     np.savez(tmp_path / "some.npz", images=pixels(40, 6, 6))
     loads: list[Path] = []
 
-    def slow(path: Path, form: npz.Form) -> np.ndarray:
+    def slow(path: Path, *more: Any) -> np.ndarray:
         loads.append(path)
         time.sleep(0.05)
-        return load(path, form)
+        return load(path, *more)
 
     load = npz._load
     monkeypatch.setattr(npz, "_load", slow)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from oodbench import OodbenchError
 from oodbench.data import npz
+from oodbench.data.load import load_id, load_images
 from oodbench.data.npz import read_npz
 from tests.data.forms import pixels
 
@@ -100,7 +102,7 @@ def test_faults_are_named(tmp_path: Path, arrays: dict[str, Any], words: str) ->
 def test_what_needs_no_pixel_is_said_before_one_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reads: list[Path] = []
     load = npz._load
-    monkeypatch.setattr(npz, "_load", lambda path, form: reads.append(path) or load(path, form))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(npz, "_load", lambda path, *more: reads.append(path) or load(path, *more))  # type: ignore[func-returns-value]
     images = read_npz("some", save(tmp_path, images=COLOUR.transpose(0, 3, 1, 2) / 255, labels=np.arange(6)))
     assert len(images) == 6 and images.identity and len(images.notes) == 2 and images.labels is not None
     assert np.array_equal(images.labels, np.arange(6)) and reads == []
@@ -128,6 +130,110 @@ def test_a_header_that_announces_more_than_there_is_raises(tmp_path: Path) -> No
         read(tmp_path / "some.npz")
 
 
+def header(shape: tuple[int, ...], dtype: str = "|u1") -> bytes:
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": dtype, "fortran_order": False, "shape": shape})
+    return buffer.getvalue()
+
+
+def test_terabytes_are_refused_before_memory_is_taken(tmp_path: Path) -> None:
+    path = tmp_path / "some.npz"
+    with zipfile.ZipFile(path, "w") as written:
+        written.writestr("images.npy", header((10**6, 2000, 2000)) + GREY.tobytes())
+    with pytest.raises(OodbenchError, match="the header of images promises 4,000,000,000,000 bytes, 210 are there"):
+        read_npz("some", path)
+    (tmp_path / "some.npy").write_bytes(header((10**6, 2000, 2000)) + GREY.tobytes())
+    with pytest.raises(OodbenchError, match=r"some\.npy cannot be read as an npy file"):
+        read_npz("some", tmp_path / "some.npy")
+    # The labels are asked as well.
+    with zipfile.ZipFile(path, "w") as written:
+        written.writestr("images.npy", header(GREY.shape) + GREY.tobytes())
+        written.writestr("labels.npy", header((10**12,), "<i8"))
+    with pytest.raises(OodbenchError, match="the header of labels promises 8,000,000,000,000 bytes"):
+        read_npz("some", path)
+
+
+def test_what_memory_cannot_hold_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(npz.os, "sysconf", lambda name: 16 if name == "SC_PHYS_PAGES" else 10)
+    with pytest.raises(OodbenchError, match=r"needs .* GiB of memory, and this machine has"):
+        read_npz("some", save(tmp_path, images=GREY))
+
+
+def test_a_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(npz, "BOMB_BYTES", 1 << 20)
+    np.savez_compressed(tmp_path / "bomb.npz", images=np.zeros((100, 128, 128), np.uint8))
+    with pytest.raises(OodbenchError, match=r"images is 1,638,400 bytes packed into .*, which images are not"):
+        read_npz("some", tmp_path / "bomb.npz")
+    np.savez(tmp_path / "black.npz", images=np.zeros((100, 128, 128), np.uint8))
+    assert len(read_npz("some", tmp_path / "black.npz")) == 100
+
+
+@pytest.mark.parametrize("picture", [pixels(8, 8, 3), pixels(8, 9, 4), pixels(8, 8, 3) / 255])
+def test_one_picture_in_colour_is_not_many_grey_ones(tmp_path: Path, picture: np.ndarray) -> None:
+    with pytest.raises(OodbenchError, match="which is one picture in colour; save pictures as N×H×W×3"):
+        read_npz("some", save(tmp_path, images=picture))
+    np.save(tmp_path / "some.npy", picture)
+    with pytest.raises(OodbenchError, match="one picture in colour"):
+        read_npz("some", tmp_path / "some.npy")
+
+
+@pytest.mark.parametrize("stored", [GREY, COLOUR, GREY / 255, COLOUR.transpose(0, 3, 1, 2), np.asfortranarray(COLOUR)])
+def test_an_npy_file_gives_what_an_npz_gives(tmp_path: Path, stored: np.ndarray) -> None:
+    np.save(tmp_path / "some.npy", stored)
+    alone, packed = read_npz("some", tmp_path / "some.npy"), read_npz("some", save(tmp_path, images=stored))
+    assert alone.content_hash == packed.content_hash and alone.notes == packed.notes and alone.labels is None
+    assert pickle.loads(pickle.dumps(alone)).content_hash == packed.content_hash
+    assert np.array_equal(alone.source.read([4, 1]), packed.source.read([4, 1]))
+    np.save(tmp_path / "some.npy", stored[:-1])
+    with pytest.raises(OodbenchError, match="has changed since it was opened"):
+        alone.read(0, 1)
+
+
+def test_grey_pictures_of_three_or_four_pixels_stay_such(tmp_path: Path) -> None:
+    for side in (3, 4):
+        images = pixels(6, side, side)
+        save(tmp_path, images=images)
+        assert np.array_equal(read(tmp_path / "some.npz"), images)
+
+
+def test_an_npy_file_with_a_broken_float_names_the_image(tmp_path: Path) -> None:
+    np.save(tmp_path / "some.npy", with_value(17.0))
+    images = read_npz("some", tmp_path / "some.npy")
+    images.read(0, 4)
+    with pytest.raises(OodbenchError, match=r"image 4 has the value 17.0"):
+        images.read(2, 6)
+
+
+def test_arrays_without_a_name(tmp_path: Path) -> None:
+    np.savez(tmp_path / "some.npz", COLOUR, np.arange(6))
+    images = read_npz("some", tmp_path / "some.npz")
+    assert np.array_equal(images.read(0, 6), COLOUR)
+    assert images.labels is not None and images.labels.tolist() == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("names", "column"),
+    [
+        ({"fit": ("train_images", "train_labels"), "test": ("test_images", "test_labels")}, True),
+        ({"fit": ("x_train", "y_train"), "test": ("x_test", "y_test")}, False),
+    ],
+)
+def test_files_with_splits(tmp_path: Path, names: dict[str, tuple[str, str]], column: bool) -> None:
+    splits = {split: (pixels(4, 6, 6, 3, seed=n), np.arange(4) % 2) for n, split in enumerate(names)}
+    arrays = {}
+    for split, (images, labels) in names.items():
+        arrays |= {images: splits[split][0], labels: splits[split][1][:, None] if column else splits[split][1]}
+    np.savez(tmp_path / "some.npz", **arrays)
+    own = load_id(f"npz:{tmp_path / 'some.npz'}", data_root=tmp_path, seed=0)
+    assert np.array_equal(own.fit.read(0, 9), splits["fit"][0]) and np.array_equal(
+        own.test.read(0, 9), splits["test"][0]
+    )
+    assert own.test.labels is not None and own.test.labels.tolist() == [0, 1, 0, 1] and own.num_classes == 2
+    only = load_images(f"npz:{tmp_path / 'some.npz'}", data_root=tmp_path)
+    assert only.content_hash == own.test.content_hash
+    assert only.notes[-1] == f"of the file's splits, {names['test'][0]} was taken"
+
+
 def test_files_that_are_no_npz(tmp_path: Path) -> None:
     with pytest.raises(OodbenchError, match=r"there is no file .*absent\.npz"):
         read_npz("some", tmp_path / "absent.npz")
@@ -135,9 +241,6 @@ def test_files_that_are_no_npz(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
         with pytest.raises(OodbenchError, match=f"{name} cannot be read"):
             read_npz("some", tmp_path / name)
-    np.save(tmp_path / "array.npy", GREY)
-    with pytest.raises(OodbenchError, match=r"array\.npy cannot be read"):
-        read_npz("some", tmp_path / "array.npy")
     with pytest.raises(OodbenchError, match="cannot be read"):
         read_npz("some", tmp_path)
 

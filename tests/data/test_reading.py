@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from oodbench import Benchmark, Classifier, run
-from oodbench.data import folder, imageset
+from oodbench.data import decoding, imageset
 from oodbench.data.imageset import ImageSet
 from oodbench.data.noise import derived_set
 from oodbench.data.reading import remembering, shards, side_by_side
@@ -114,13 +114,13 @@ def test_what_is_remembered_is_what_was_read(asked: list[list[int]], size: int) 
 def decoded(monkeypatch: pytest.MonkeyPatch) -> Paths:
     """How often each image file was decoded."""
     counts: Paths = Counter()
-    honest = folder.decoded
+    honest = decoding.decoded
 
     def counting(file: Path, where: str) -> np.ndarray:
         counts[where] += 1
         return honest(file, where)
 
-    monkeypatch.setattr(folder, "decoded", counting)
+    monkeypatch.setattr(decoding, "decoded", counting)
     return counts
 
 
