@@ -16,7 +16,7 @@ from oodbench.outputs import FitData, Needs, Outputs
 
 @dataclass(frozen=True)
 class KlMatching(Detector):
-    """KL matching, Hendrycks et al. 2022 (arXiv 1911.11132), section 3: −min_k KL(p ‖ d_k).
+    """KL matching, Hendrycks et al. 2022 (arXiv 1911.11132): −min_k KL(p ‖ d_k).
 
     p are the softmax probabilities, d_k their mean over the fit images that are predicted to be of class k. A class
     that is predicted for no fit image has no d_k, and stands on the card.

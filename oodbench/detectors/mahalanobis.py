@@ -48,7 +48,7 @@ class Mahalanobis(Detector):
 
 @dataclass(frozen=True)
 class RelativeMahalanobis(Detector):
-    """Relative Mahalanobis distance, Ren et al. 2021 (arXiv 2106.09022), eq. 2 and 3: −min_c (MD_c − MD_0).
+    """Relative Mahalanobis distance, Ren et al. 2021 (arXiv 2106.09022): −min_c (MD_c − MD_0).
 
     MD_c is the Mahalanobis distance to class c (see `Mahalanobis`), MD_0 that to the mean of all fit images, by the
     covariance around it; both covariances are divided by the number of fit images, and both are shrunk alike. Of one
@@ -83,7 +83,7 @@ def whitening(covariance: Tensor, shrinkage: float, count: int) -> Tensor:
     rank = int((variances > size * torch.finfo(torch.float64).eps * variances[-1]).sum())
     if rank < size:
         raise OodbenchError(
-            f"the covariance of the {size} features within the classes has rank {rank} on {count} fit "
+            f"the covariance of the {size} features around their means has rank {rank} on {count} fit "
             f"images, so it has no inverse; give more fit images, or a larger shrinkage than {shrinkage}"
         )
     return directions / variances.sqrt()

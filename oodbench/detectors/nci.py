@@ -13,7 +13,7 @@ from oodbench.outputs import FitData, Needs, Outputs
 
 @dataclass(frozen=True)
 class NeuralCollapse(Detector):
-    """Neural-collapse inspired (NCI), Liu & Qin 2023 (arXiv 2311.01479), eq. 4 and 6: w_ŷ·(h − μ)/‖h − μ‖ + α‖h‖₁.
+    """Neural-collapse inspired (NCI), Liu & Qin 2023 (arXiv 2311.01479): w_ŷ·(h − μ)/‖h − μ‖ + α‖h‖₁.
 
     h are the penultimate features, μ their mean over the fit images, w_ŷ the predicted class's row of the last weight.
     The paper chooses α on validation data; pytorch-ood's default is 0.

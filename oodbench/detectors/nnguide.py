@@ -16,7 +16,7 @@ from oodbench.outputs import FitData, Needs, Outputs
 
 @dataclass(frozen=True)
 class NearestNeighbourGuidance(Detector):
-    """Nearest-neighbour guidance, Park, Jung & Teoh 2023 (arXiv 2309.14888), eq. 4 to 6: S(x)·G(x).
+    """Nearest-neighbour guidance, Park, Jung & Teoh 2023 (arXiv 2309.14888): S(x)·G(x).
 
     S is the energy logsumexp z, and G the mean of the k largest cos(h, h_i)·S(x_i) over a bank of fit images i, h
     being penultimate features; those of length 0 are at cosine 0. The paper's bank is 1 % of ImageNet's train set,

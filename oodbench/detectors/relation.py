@@ -15,7 +15,7 @@ from oodbench.outputs import FitData, Needs, Outputs
 
 @dataclass(frozen=True)
 class Relation(Detector):
-    """Relation to the fit images, Kim et al. 2023 (arXiv 2301.12321, neural relation graph), eq. 1 and 5.
+    """Relation to the fit images, Kim et al. 2023 (arXiv 2301.12321, neural relation graph).
 
     The score is the mean over a bank of fit images i of k_i^t where k_i is above the threshold, of 0 where it is not:
     k_i = max(0, cos(h, h_i))·(p · p_i), h being penultimate features and p softmax probabilities. The paper sums, by

@@ -14,7 +14,7 @@ from oodbench.outputs import FitData, Needs, Outputs
 
 @dataclass(frozen=True)
 class HopfieldEnergy(Detector):
-    """Simplified Hopfield energy (SHE), Zhang et al. 2023 (ICLR, modern Hopfield energy), eq. 8: h · S_ŷ.
+    """Simplified Hopfield energy (SHE), Zhang et al. 2023 (ICLR, modern Hopfield energy): h · S_ŷ.
 
     S_c is the mean of the penultimate features h of the fit images of class c that are classified right. A class of
     which none is has no pattern; an image that is predicted to be of it is compared with the mean over all that are

@@ -57,7 +57,7 @@ class Entropy(Detector):
 
 @dataclass(frozen=True)
 class Gen(Detector):
-    """Generalised entropy, Liu, Lochman & Zach 2023 (CVPR, GEN), eq. 6 and 7: −Σ p^γ (1 − p)^γ.
+    """Generalised entropy, Liu, Lochman & Zach 2023 (CVPR, GEN): −Σ p^γ (1 − p)^γ.
 
     The sum is over the M largest softmax probabilities p, of all where there are fewer. The paper's M is 100 for
     ImageNet's 1,000 classes.

@@ -43,7 +43,7 @@ class Vim(Detector):
 
 @dataclass(frozen=True)
 class Residual(Detector):
-    """Residual, Wang et al. 2022 (arXiv 2203.10807), section 3: −‖h^⊥‖, see `Vim`."""
+    """Residual, Wang et al. 2022 (arXiv 2203.10807): −‖h^⊥‖, see `Vim`."""
 
     dimensions: int = DIMENSIONS
 
