@@ -14,7 +14,7 @@ from oodbench.outputs import FitData, Needs, Outputs
 
 @dataclass(frozen=True)
 class DecisionBoundary(Detector):
-    """Fast decision boundary (fDBD), Liu & Qin 2024 (arXiv 2312.11536), over ‖h − μ‖.
+    """Fast decision boundary (fDBD), Liu & Qin 2024 (arXiv 2312.11536): how far the boundaries are, over ‖h − μ‖.
 
     The mean over the classes c other than the predicted ŷ of (z_ŷ − z_c)/‖w_ŷ − w_c‖, the distance of the penultimate
     features h to where the classes meet, w being rows of the last weight and μ the mean of the fit features. Classes
