@@ -52,7 +52,7 @@ class Smoothness(Detector):
     def score(self, outputs: Outputs) -> Tensor:
         pixels = outputs.images.double()
         down, across = pixels.diff(dim=2).abs(), pixels.diff(dim=3).abs()
-        return -(down.sum(dim=(1, 2, 3)) + across.sum(dim=(1, 2, 3))) / pixels[0].numel()
+        return -(down.sum(dim=(1, 2, 3)) + across.sum(dim=(1, 2, 3))) / pixels.shape[1:].numel()
 
 
 @dataclass(frozen=True)
