@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from oodbench.detectors.base import Detector, State, parameter
-from oodbench.detectors.fitting import fit_array, learned
+from oodbench.detectors.fitting import finite, normalised
 from oodbench.errors import OodbenchError
 from oodbench.outputs import FitData, Needs, Outputs
 
@@ -37,11 +37,11 @@ class NearestNeighbours(Detector):
                 f"knn(k={self.k}) needs {self.k} fit images or more, but got {len(features)}; "
                 f"give more fit images, or a smaller k"
             )
-        return {"bank": _normalised(learned(fit_array(features, "features"), features))}
+        return {"bank": normalised(finite(features, "features"))}
 
     def score(self, outputs: Outputs) -> Tensor:
         bank = self.state["bank"]
-        blocks = _normalised(outputs.features.double()).split(max(1, BLOCK // len(bank)))
+        blocks = normalised(outputs.features).split(max(1, BLOCK // len(bank)))
         return -torch.cat([self._distances(block, bank) for block in blocks])
 
     def _distances(self, points: Tensor, bank: Tensor) -> Tensor:
@@ -49,7 +49,3 @@ class NearestNeighbours(Detector):
         # cancels, so that duplicates of fit images are at 0 in every batch.
         order = (bank.square().sum(dim=1) - 2 * points @ bank.T).topk(self.k, dim=1, largest=False).indices
         return (points - bank[order[:, -1]]).norm(dim=1)
-
-
-def _normalised(features: Tensor) -> Tensor:
-    return features / features.norm(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)

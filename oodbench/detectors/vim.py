@@ -1,4 +1,4 @@
-"""Virtual-logit matching."""
+"""Virtual-logit matching, and the residual that it reads alone."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ import torch
 from torch import Tensor
 
 from oodbench.detectors.base import Detector, State, parameter
-from oodbench.detectors.fitting import fit_array, learned
+from oodbench.detectors.fitting import ROWS, finite, scatter
 from oodbench.errors import OodbenchError
 from oodbench.outputs import FitData, Needs, Outputs
+
+DIMENSIONS = parameter(
+    0, "D', principal dimensions, fewer than the features; 0: by the paper's rule", low=0, grid=(0, 8, 16, 32)
+)
 
 
 @dataclass(frozen=True)
@@ -22,37 +26,65 @@ class Vim(Detector):
     α‖h^⊥‖ in the softmax, falls strictly with this one. D' by the paper: 1,000 of D ≥ 2,048, 512 of D ≥ 768, else D/2.
     """
 
-    dimensions: int = parameter(
-        0, "D', principal dimensions, fewer than the features; 0: by the paper's rule", low=0, grid=(0, 8, 16, 32)
-    )
+    dimensions: int = DIMENSIONS
 
     needs = Needs("logits", "features")
     fit_needs = Needs("logits", "features", "head")
 
     def learn(self, data: FitData) -> State:
-        features = data.outputs.features
-        values = learned(fit_array(features, "features"), features)
-        weight, bias = data.outputs.head
-        origin = -torch.linalg.pinv(weight) @ bias
-        _, directions = torch.linalg.eigh((values - origin).T @ (values - origin))  # the least first
-        size = values.shape[1]
-        principal = self.dimensions or paper_dimensions(size)
-        if principal >= size:
-            raise OodbenchError(
-                f"vim(dimensions={principal}) leaves nothing of {size} features; give fewer than {size}, or 0"
-            )
-        rest = directions[:, : size - principal]
-        lengths = ((values - origin) @ rest).norm(dim=1)
-        if not lengths.sum() > size * torch.finfo(features.dtype).eps * (values - origin).norm(dim=1).sum():
-            raise OodbenchError(
-                f"the fit features lie in {principal} dimensions, and vim reads the rest; give fewer dimensions"
-            )
-        alpha = data.outputs.logits.double().amax(dim=1).sum() / lengths.sum()
-        return {"origin": origin, "rest": rest, "alpha": float(alpha)}
+        subspace = rest_of(data.outputs, self.dimensions, "vim")
+        total = sum(float(lengths(block, subspace).sum()) for block in data.outputs.features.split(ROWS))
+        return subspace | {"alpha": float(data.outputs.logits.double().amax(dim=1).sum()) / total}
 
     def score(self, outputs: Outputs) -> Tensor:
-        residual = (outputs.features.double() - self.state["origin"]) @ self.state["rest"]
-        return outputs.logits.double().logsumexp(dim=1) - self.state["alpha"] * residual.norm(dim=1)
+        virtual = self.state["alpha"] * lengths(outputs.features, self.state)
+        return outputs.logits.double().logsumexp(dim=1) - virtual
+
+
+@dataclass(frozen=True)
+class Residual(Detector):
+    """Residual, Wang et al. 2022 (arXiv 2203.10807): −‖h^⊥‖, see `Vim`."""
+
+    dimensions: int = DIMENSIONS
+
+    needs = Needs("features")
+    fit_needs = Needs("features", "head")
+
+    def learn(self, data: FitData) -> State:
+        return rest_of(data.outputs, self.dimensions, "residual")
+
+    def score(self, outputs: Outputs) -> Tensor:
+        return -lengths(outputs.features, self.state)
+
+
+def rest_of(outputs: Outputs, dimensions: int, owner: str) -> dict[str, Tensor]:
+    """The origin o, and the D − D' directions that the principal ones leave: D×(D − D').
+
+    Raises:
+        OodbenchError: they leave none, or none in which the fit features differ.
+    """
+    features, (weight, bias) = finite(outputs.features, "features"), outputs.head
+    size = features.shape[1]
+    principal = dimensions or paper_dimensions(size)
+    if principal >= size:
+        raise OodbenchError(
+            f"{owner}(dimensions={principal}) leaves nothing of {size} features; give fewer than {size}, or 0"
+        )
+    origin = -torch.linalg.pinv(weight) @ bias
+    around = scatter(features, origin)
+    _, directions = torch.linalg.eigh(around)  # the least first
+    subspace = {"origin": origin, "rest": directions[:, : size - principal]}
+    left = sum(float(lengths(block, subspace).square().sum()) for block in features.split(ROWS)) / len(features)
+    if not left > (size * torch.finfo(features.dtype).eps) ** 2 * float(around.trace()):
+        raise OodbenchError(
+            f"the fit features lie in {principal} dimensions, and {owner} reads the rest; give fewer dimensions"
+        )
+    return subspace
+
+
+def lengths(features: Tensor, subspace: State) -> Tensor:
+    """‖h^⊥‖ of N×D features, float64 (N,)."""
+    return ((features.double() - subspace["origin"]) @ subspace["rest"]).norm(dim=1)
 
 
 def paper_dimensions(size: int) -> int:

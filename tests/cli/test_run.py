@@ -210,9 +210,9 @@ def test_checkpoint_of_other_classes_is_refused(oodbench: Command, default_run: 
     (checkpoint,) = Path(os.environ["OODBENCH_CACHE"], "classifiers").glob("digits-cnn8-????????????.safetensors")
     draw = np.random.default_rng(0)
     np.savez(
-        tmp_path / "three.npz", images=draw.integers(0, 256, (60, 8, 8)).astype(np.uint8), labels=np.arange(60) % 3
+        tmp_path / "twelve.npz", images=draw.integers(0, 256, (60, 8, 8)).astype(np.uint8), labels=np.arange(60) % 12
     )
-    ended = oodbench("run", "--id", f"npz:{tmp_path / 'three.npz'}", "--model", checkpoint, "--out", tmp_path / "out")
+    ended = oodbench("run", "--id", f"npz:{tmp_path / 'twelve.npz'}", "--model", checkpoint, "--out", tmp_path / "out")
     assert ended.code == 2 and "classes" in ended.err and not (tmp_path / "out").exists()
 
 
@@ -236,6 +236,8 @@ def test_squeezenet_from_the_command_line(oodbench: Command, tmp_path: Path) -> 
         "uniform",
         "--mean",
         "half",
+        "--resize",
+        "64x64",
         "--out",
         tmp_path / "out",
     ]

@@ -63,7 +63,7 @@ def test_lc_says_what_else_is_called_lc() -> None:
 
 
 def test_unknown_names_get_the_nearest() -> None:
-    with pytest.raises(OodbenchError, match=r"no detector 'enrgy'; did you mean energy\?.*list detectors"):
+    with pytest.raises(OodbenchError, match=r"no detector 'enrgy'; did you mean energy .*list detectors"):
         find("enrgy")
 
 

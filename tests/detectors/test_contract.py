@@ -19,6 +19,11 @@ MORE = [
     "rankfeat(layer=stem)",
     "rankfeat(iterations=20)",
     "rankfeat(base=gradnorm)",
+    "react(base=fdbd)",
+    "react(base=nnguide)",
+    "react(base=neco)",
+    "nnguide(k=1,bank=50)",
+    "openmax(tail=5,alpha=1)",
 ]
 """Further ones, for the slow tests."""
 
@@ -32,6 +37,10 @@ SETTINGS = [
     "mahalanobis(shrinkage=0)",
     "vim(dimensions=8)",
     "ensemble(measure=mutual_information)",
+    "gmm(covariance=own)",
+    "pnml(preset=pytorch-ood)",
+    "neco(maxlogit=false)",
+    "fdbd(over=norm)",
     "tests.detectors.sound:Nearest",
     "tests.detectors.sound:Columns",
     "tests.detectors.sound:Brightness",

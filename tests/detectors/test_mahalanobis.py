@@ -1,13 +1,16 @@
-"""Mahalanobis: the formula in NumPy, singular covariances, and what it refuses."""
+"""Mahalanobis, plain and relative: the formulas in NumPy and scikit-learn, singular covariances, what is refused."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
+from sklearn.covariance import EmpiricalCovariance
 from torch import Tensor
 
-from oodbench.detectors.mahalanobis import Mahalanobis
+from oodbench.detectors import fitting
+from oodbench.detectors.mahalanobis import Mahalanobis, RelativeMahalanobis
 from oodbench.errors import OodbenchError
 from oodbench.outputs import FitData, Outputs
 
@@ -110,3 +113,35 @@ def test_refuses_features_that_are_not_finite() -> None:
     broken[7, 1] = torch.nan
     with pytest.raises(OodbenchError, match="the features of image 7 are not finite"):
         scores(broken, LABELS, TEST)
+
+
+def relative(fit: Tensor, labels: Tensor, test: Tensor, shrinkage: float = 0.0) -> np.ndarray:
+    fitted = RelativeMahalanobis(shrinkage=shrinkage).fit(FitData(Outputs({"features": fit}), labels))
+    return fitted.score(Outputs({"features": test})).numpy()
+
+
+def test_relative_is_the_difference_of_scikit_learns_distances() -> None:
+    h, y, x = FIT.double().numpy(), LABELS.numpy(), TEST.double().numpy()
+    means = np.stack([h[y == c].mean(axis=0) for c in range(3)])
+    of_classes = EmpiricalCovariance(assume_centered=True).fit(h - means[y])
+    of_all = EmpiricalCovariance().fit(h)
+    distances = np.stack([of_classes.mahalanobis(x - mean) for mean in means], axis=1)
+    expected = -(distances - of_all.mahalanobis(x)[:, None]).min(axis=1)
+    np.testing.assert_allclose(relative(FIT, LABELS, TEST), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_fault_23_relative_is_not_plain_and_of_one_class_it_is_zero() -> None:
+    """pytorch-ood divided one of the two covariances alone: its ranks were those of the plain distance."""
+    assert spearmanr(relative(FIT, LABELS, TEST), scores(FIT, LABELS, TEST).numpy())[0] < 0.9
+    assert not relative(FIT, torch.zeros_like(LABELS), TEST, 1e-6).any()
+
+
+def test_relative_to_a_fit_set_fifty_times_over_changes_nothing() -> None:
+    often = relative(FIT.repeat(50, 1), LABELS.repeat(50), TEST, 1e-6)
+    np.testing.assert_allclose(often, relative(FIT, LABELS, TEST, 1e-6), rtol=1e-8, atol=1e-9)
+
+
+def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = relative(FIT, LABELS, TEST)
+    monkeypatch.setattr(fitting, "ROWS", 7)
+    np.testing.assert_allclose(relative(FIT, LABELS, TEST), whole, rtol=1e-9, atol=1e-9)

@@ -1,4 +1,4 @@
-"""ViM: the formula in NumPy by another decomposition, the rule for D', and what it refuses."""
+"""ViM and its residual: the formula in NumPy by another decomposition, the rule for D', and what is refused."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from oodbench.detectors.vim import Vim, paper_dimensions
+from oodbench.detectors.vim import Residual, Vim, paper_dimensions
 from oodbench.errors import OodbenchError
 from oodbench.outputs import FitData, Head, Outputs
 
@@ -67,3 +67,19 @@ def test_refuses_features_without_a_rest_and_networks_without_a_head() -> None:
         Vim().fit(FitData(Outputs({"features": plane, "logits": head(plane)}, head)))
     with pytest.raises(OodbenchError, match="last step is not a linear layer"):
         Vim().fit(FitData(Outputs(FIT.tensors())))
+
+
+@pytest.mark.parametrize("dimensions", [0, 3])
+def test_residual_is_the_distance_to_the_principal_plane(dimensions: int) -> None:
+    origin = -np.linalg.lstsq(HEAD.weight.numpy(), HEAD.bias.numpy(), rcond=None)[0]
+    fit, test = (one.features.double().numpy() - origin for one in (FIT, TEST))
+    plane = np.linalg.svd(fit, full_matrices=False)[2][: dimensions or 4].T
+    on_it = plane @ np.linalg.lstsq(plane, test.T, rcond=None)[0]
+    found = Residual(dimensions=dimensions).fit(FitData(FIT)).score(TEST)
+    np.testing.assert_allclose(found.numpy(), -np.linalg.norm(test.T - on_it, axis=0), rtol=1e-8)
+
+
+def test_fault_21_a_residual_of_all_dimensions_is_refused() -> None:
+    """OpenOOD's settings leave nothing of 512 features: every score was 0."""
+    with pytest.raises(OodbenchError, match=r"residual\(dimensions=9\) leaves nothing of 9 features"):
+        Residual(dimensions=9).fit(FitData(FIT))

@@ -1,8 +1,6 @@
 """One test for each silent fault of a score that was found in another suite: none of them may live here.
 
-To come with their detectors: 19 and 20 (k nearest neighbours: zero features, k above the bank), 21 (residual
-of the full dimension), 23 (relative Mahalanobis that is plain), 24 (precision by a silent ridge or
-pseudo-inverse), 25 (temperature scaling that stops early).
+Further ones stand with their detectors: 21 (residual of the full dimension), 23 (relative Mahalanobis that is plain).
 """
 
 from __future__ import annotations
@@ -13,14 +11,17 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
+from oodbench.detectors.base import Detector
 from oodbench.detectors.catalogue import catalogue
 from oodbench.detectors.logits import MaxLogit
 from oodbench.detectors.odin import Odin
 from oodbench.detectors.softmax import Smood
 from oodbench.detectors.spec import build
+from oodbench.errors import OodbenchError
 from oodbench.metrics import Counts, auroc, fpr_at_95_id_recall
-from oodbench.outputs import Outputs
+from oodbench.outputs import FitData, Head, Outputs
 from oodbench.testing import check_extreme_logits, check_labels, check_parameters, run_check
 from tests.threads import one_thread as one_thread
 
@@ -100,3 +101,59 @@ def test_fault_27_an_argument_that_is_accepted_and_dropped(name: str) -> None:
     """oodeel: MLS(epsilonnn=3) was accepted."""
     with pytest.raises(TypeError, match="epsilonnn"):
         type(build(name))(epsilonnn=3)
+
+
+def reads_features(detector: Detector) -> bool:
+    """And learns from nothing but stored outputs and labels."""
+    stored = {"features", "logits", "head", "labels"}
+    return "features" in detector.needs and detector.needs | detector.fit_needs <= stored and detector.reads is None
+
+
+FEATURES = torch.randn(60, 5, generator=torch.Generator().manual_seed(0)).relu()
+OF_CLASS = torch.arange(60) % 3
+LOGITS = torch.randn(60, 3, generator=torch.Generator().manual_seed(1)) + 3 * torch.nn.functional.one_hot(OF_CLASS, 3)
+HEAD = Head(torch.randn(3, 5, generator=torch.Generator().manual_seed(2)).double(), torch.ones(3).double())
+FIT = FitData(Outputs({"features": FEATURES, "logits": LOGITS}, HEAD), OF_CLASS)
+
+
+@pytest.mark.parametrize("name", [name for name in catalogue() if reads_features(build(name))])
+def test_fault_19_features_of_zeros_give_nan_that_another_library_swallows(name: str) -> None:
+    """OpenOOD added its ε to the normalised features, not to their length: 0/0, and FAISS a distance of 3.4e38."""
+    fitted = build(name, {"k": "5"} if name in ("knn", "nnguide") else {}).fit(FIT)
+    scores = fitted.score(Outputs({"features": torch.zeros(2, 5), "logits": torch.ones(2, 3)}, HEAD))
+    assert scores.isfinite().all() and scores[0] == scores[1] and scores.abs().max() < 1e12
+
+
+@pytest.mark.parametrize("name", ["knn", "nnguide"])
+def test_fault_20_more_neighbours_than_there_are_fit_images(name: str) -> None:
+    """oodeel: with 30 fit points and k = 50 the only score was 3.4e38."""
+    with pytest.raises(OodbenchError, match=rf"{name}\(k=61\) needs .*61 fit images or more, but got 60"):
+        build(f"{name}(k=61)").fit(FIT)
+
+
+@pytest.mark.parametrize("name", ["mahalanobis", "rmd", "gmm"])
+def test_fault_24_a_ridge_that_depends_on_the_number_of_images_or_a_silent_pseudo_inverse(name: str) -> None:
+    """pytorch-ood added 1e-6 to an undivided scatter; OpenOOD and oodeel give unseen directions no weight at all."""
+    many = FitData(Outputs({"features": FEATURES.repeat(50, 1)}), OF_CLASS.repeat(50))
+    once, often = (build(name).fit(data).score(FIT.outputs) for data in (FIT, many))
+    torch.testing.assert_close(often, once, rtol=1e-8, atol=1e-8)
+    flat = torch.hstack([FEATURES, torch.zeros(60, 1)])
+    with pytest.raises(OodbenchError, match="has rank 5 on 60 fit images, so it has no inverse"):
+        build(f"{name}(shrinkage=0)").fit(FitData(Outputs({"features": flat}), OF_CLASS))
+    if name != "rmd":  # which takes the same distance off twice
+        moved = flat.clone()
+        moved[:, 5] = 1
+        fitted = build(name).fit(FitData(Outputs({"features": flat}), OF_CLASS))
+        near, far = (fitted.score(Outputs({"features": one})) for one in (flat, moved))
+        assert (far < near - 1000).all(), "what lies where no fit image does is far"
+
+
+def test_fault_25_temperature_scaling_that_stops_far_from_its_optimum() -> None:
+    """OpenOOD and pytorch-ood gave 1.77 and 1.24 where 2.80 is best."""
+    logits = 2.8 * LOGITS
+    temperature = torch.tensor(
+        build("tempscale").fit(FitData(Outputs({"logits": logits}), OF_CLASS)).state["temperature"]
+    )
+    temperature = temperature.double().requires_grad_()
+    (slope,) = torch.autograd.grad(cross_entropy(logits.double() / temperature, OF_CLASS), temperature)
+    assert abs(float(slope)) < 1e-8

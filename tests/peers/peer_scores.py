@@ -1,4 +1,4 @@
-"""What pytorch-ood makes of stored tensors; `python -m tests.peers.peer_scores` stores both anew, by its version 0.4.0.
+"""What pytorch-ood makes of stored tensors; `python -m tests.peers.peer_scores` stores that anew, by its version 0.4.0.
 
 The tensors are those of the workload's ResNet-20: of 200 fit images, and of 20 ID, 20 texture and 20 noise images.
 """
@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 FIXTURE = Path(__file__).parent / "data" / "pytorch_ood.npz"
 GRAM_CLASSES = 3
+SOFTENED = 4
+"""What logits are divided by where pytorch-ood clips probabilities at 1e-7."""
 
 
 def tensors() -> dict[str, Tensor]:
@@ -52,6 +54,10 @@ def peer_scores(given: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
     # Its bounds are those of the labels' classes, ours of the predicted: here the labels are what is predicted.
     predicted = gram_layers(given["gram_fit_maps"])[2].argmax(dim=1)
     linear = nn.Sequential(head)
+    # Its OpenMax learns from all fit images, ours from those that are right: here the labels are what is predicted.
+    fit_logits = given["fit_logits"]
+    right = fit_logits.argmax(dim=1)
+    openmax = peer.OpenMax(None, tailsize=10, alpha=3).fit_logits(fit_logits, right)
     found = {
         "MSP": peer.MaxSoftmax.score(logits),
         "MaxLogit": peer.MaxLogit.score(logits),
@@ -62,6 +68,17 @@ def peer_scores(given: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
         "ViM": peer.ViM(None, 32, head.weight, head.bias).fit_features(fit, labels).predict_features(test),
         "GradNorm": peer.GradNorm(linear, param_filter=lambda name: name == "0.weight").predict(test),
         "RankFeat": peer.RankFeat(None, lambda maps: head(maps.mean(dim=(2, 3)))).predict_feature_maps(given["maps"]),
+        "Entropy": peer.Entropy.score(logits / SOFTENED),
+        "GEN": peer.GEN.score(logits / SOFTENED, gamma=0.1, M=10),
+        "KLMatching": peer.KLMatching(None).fit_logits(fit_logits).predict_logits(logits),
+        "OpenMax": openmax.predict_logits(logits),
+        "OpenMax of the noise alone": openmax.predict_logits(logits[40:]),
+        "PNML": peer.PNML(None, head).fit_features(fit, labels).predict_features(test),
+        "RMD": peer.RMD(None).fit_features(fit, labels).predict_features(test),
+        "SHE": peer.SHE(None, head).fit_features(fit, labels).predict_features(test),
+        "NNGuide": peer.NNGuide(None, head, k=10).fit_features(fit, labels).predict_features(test),
+        "fDBD": peer.fDBD(None, head).fit_features(fit).predict_features(test),
+        "NCI": peer.NCI(None, head, alpha=1e-3).fit_features(fit).predict_features(test),
         "Gram": gram.fit([(given["gram_fit_maps"], predicted)]).predict(given["gram_maps"]),
     }
     return {name: score.detach().numpy() for name, score in found.items()}
@@ -99,8 +116,9 @@ def _captured() -> dict[str, np.ndarray]:
 
 
 if __name__ == "__main__":
-    np.savez_compressed(FIXTURE, **_captured())
-    scores = peer_scores(tensors())
+    if not FIXTURE.is_file():  # the tensors stay as they are; take the file away to capture them anew
+        np.savez_compressed(FIXTURE, **_captured())
     with np.load(FIXTURE) as stored:
-        kept = dict(stored)
+        kept = {name: stored[name] for name in stored.files if not name.startswith("score:")}
+    scores = peer_scores(tensors())
     np.savez_compressed(FIXTURE, **kept, **{f"score:{name}": one for name, one in scores.items()})

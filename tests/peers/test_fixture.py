@@ -12,12 +12,13 @@ from torch import Tensor
 from oodbench.detectors.base import Detector
 from oodbench.detectors.spec import build
 from oodbench.outputs import Change, FitData, Head, Outputs
-from tests.peers.peer_scores import gram_layers, peer_scores, stored_scores, tensors
+from tests.peers.peer_scores import SOFTENED, gram_layers, peer_scores, stored_scores, tensors
 
 GIVEN, THEIRS = tensors(), stored_scores()
 HEAD = Head(GIVEN["weight"].double(), GIVEN["bias"].double())
 FIT = Outputs({"logits": GIVEN["fit_logits"], "features": GIVEN["fit_features"]}, HEAD)
 TEST = Outputs({"logits": GIVEN["logits"], "features": GIVEN["features"]}, HEAD)
+SOFT = Outputs({"logits": GIVEN["logits"] / SOFTENED})
 
 
 class OfMaps(Outputs):
@@ -41,6 +42,24 @@ def of_scatter(distances: np.ndarray) -> np.ndarray:
     return distances / (2 * len(FIT))
 
 
+def relative(distances: np.ndarray) -> np.ndarray:
+    """Theirs divides neither scatter by the number of fit images."""
+    return distances / len(FIT)
+
+
+def of_unknown(log_odds: np.ndarray) -> np.ndarray:
+    return -1 / (1 + np.exp(log_odds))
+
+
+def in_classes(regret: np.ndarray) -> np.ndarray:
+    """Theirs has logarithms to the base of the number of classes."""
+    return regret / np.log(10)
+
+
+def mean_of_ten(scores: np.ndarray) -> np.ndarray:
+    return scores / 10
+
+
 def as_is(scores: np.ndarray) -> np.ndarray:
     return scores
 
@@ -57,6 +76,16 @@ CASES: tuple[tuple[str, Outputs, str, Callable[[np.ndarray], np.ndarray], float]
     ("vim", TEST, "ViM", as_is, 1e-3),
     ("gradnorm", TEST, "GradNorm", as_is, 1e-5),
     ("rankfeat", OfMaps({"maps:last": GIVEN["maps"]}), "RankFeat", as_is, 1e-5),
+    ("entropy", SOFT, "Entropy", as_is, 1e-5),
+    ("gen", SOFT, "GEN", mean_of_ten, 1e-5),
+    ("klm", TEST, "KLMatching", as_is, 1e-5),
+    ("openmax(tail=10,alpha=3)", TEST, "OpenMax", of_unknown, 1e-3),
+    ("pnml(preset=pytorch-ood)", TEST, "PNML", in_classes, 1e-4),
+    ("rmd(shrinkage=0)", TEST, "RMD", relative, 1e-4),
+    ("she", TEST, "SHE", as_is, 1e-5),
+    ("nnguide", TEST, "NNGuide", as_is, 1e-5),
+    ("fdbd", TEST, "fDBD", as_is, 1e-5),
+    ("nci", TEST, "NCI", as_is, 1e-5),
     ("gram", of_small_network(GIVEN["gram_maps"]), "Gram", as_is, 1e-5),
 )
 
@@ -70,10 +99,21 @@ def test_scores_agree(
         fit = of_small_network(GIVEN["gram_fit_maps"])
         fitted = detector.fit(FitData(fit.stored(), reduced=detector.reduce(fit)))
     else:
-        fitted = detector.fit(FitData(FIT, GIVEN["fit_labels"]))
+        # Their OpenMax takes all fit images to be right.
+        labels = GIVEN["fit_logits"].argmax(dim=1) if spec.startswith("openmax") else GIVEN["fit_labels"]
+        fitted = detector.fit(FitData(FIT, labels))
     found = change(fitted.score(test).numpy())
     assert len(np.unique(THEIRS[peer])) > len(test) / 2
     np.testing.assert_allclose(found, -THEIRS[peer], rtol=tolerance, atol=tolerance * THEIRS[peer].std())
+
+
+def test_their_openmax_depends_on_the_batch_and_ours_does_not() -> None:
+    """Theirs takes a class that is predicted for no image of the batch to be at no distance."""
+    together, alone = THEIRS["OpenMax"][40:], THEIRS["OpenMax of the noise alone"]
+    assert np.abs(together - alone).max() > 0.01
+    right = FitData(FIT, GIVEN["fit_logits"].argmax(dim=1))
+    fitted = build("openmax(tail=10,alpha=3)").fit(right)
+    torch.testing.assert_close(fitted.score(TEST)[40:], fitted.score(TEST.select(slice(40, None))), rtol=1e-12, atol=0)
 
 
 def test_the_stored_scores_are_what_the_installed_library_gives() -> None:
