@@ -85,6 +85,12 @@ _BUILT_IN = (
         default=True,
     ),
     DetectorEntry(
+        "perturb",
+        "oodbench.detectors.perturb:Perturb",
+        "Liang, Li & Srikant 2018 (arXiv 1706.02690); Lee et al. 2018 (arXiv 1807.03888)",
+        "another detector after a small step up the gradient of its own score",
+    ),
+    DetectorEntry(
         "oodl",
         "oodbench.detectors.oodl:OodL",
         "Abdelzad et al. 2019 (arXiv 1910.10307)",
@@ -125,6 +131,54 @@ _BUILT_IN = (
         "another detector on the network whose penultimate features are clipped at a percentile",
     ),
     DetectorEntry(
+        "ash_p",
+        "oodbench.detectors.ash:AshP",
+        "Djurisic et al. 2023 (arXiv 2209.09858)",
+        "another detector on the network whose lowest features are pruned, image by image",
+    ),
+    DetectorEntry(
+        "ash_b",
+        "oodbench.detectors.ash:AshB",
+        "Djurisic et al. 2023 (arXiv 2209.09858)",
+        "another detector on the network whose highest features are all alike and the others pruned",
+    ),
+    DetectorEntry(
+        "ash_s",
+        "oodbench.detectors.ash:AshS",
+        "Djurisic et al. 2023 (arXiv 2209.09858)",
+        "another detector on the network whose highest features are sharpened and the others pruned",
+    ),
+    DetectorEntry(
+        "scale",
+        "oodbench.detectors.scale:Scale",
+        "Xu et al. 2024 (arXiv 2310.00227)",
+        "another detector on the network whose features are scaled by how few of them stand out",
+    ),
+    DetectorEntry(
+        "adascale",
+        "oodbench.detectors.adascale:AdaScale",
+        "Regmi 2025 (arXiv 2503.08023)",
+        "scale, at a percentile of each image's own, by how its features shift under a small step",
+    ),
+    DetectorEntry(
+        "lts",
+        "oodbench.detectors.lts:Lts",
+        "Djurisic, Liu & Nikolić 2024 (arXiv 2409.01175)",
+        "another detector on the network whose logits are scaled by how few features stand out",
+    ),
+    DetectorEntry(
+        "vra",
+        "oodbench.detectors.vra:Vra",
+        "Xu et al. 2023 (arXiv 2302.11716)",
+        "another detector on the network whose low features are cut off and high ones clipped",
+    ),
+    DetectorEntry(
+        "dice",
+        "oodbench.detectors.dice:Dice",
+        "Sun & Li 2022 (arXiv 2111.09805)",
+        "another detector on the network that keeps the last weights which contribute most",
+    ),
+    DetectorEntry(
         "knn",
         "oodbench.detectors.knn:NearestNeighbours",
         "Sun et al. 2022 (arXiv 2204.06507)",
@@ -135,6 +189,12 @@ _BUILT_IN = (
         "oodbench.detectors.mahalanobis:Mahalanobis",
         "Lee et al. 2018 (arXiv 1807.03888)",
         "Mahalanobis distance of the penultimate features to the nearest class, with one covariance for all",
+    ),
+    DetectorEntry(
+        "mahalanobis_layers",
+        "oodbench.detectors.mahalanobis_layers:MahalanobisLayers",
+        "Lee et al. 2018 (arXiv 1807.03888)",
+        "Mahalanobis distances of all layers, weighted by telling ID from shuffled ID",
     ),
     DetectorEntry(
         "vim",
@@ -149,6 +209,12 @@ _BUILT_IN = (
         "L1 norm of the last weight's gradient of KL(uniform ‖ softmax), in closed form",
     ),
     DetectorEntry(
+        "nac",
+        "oodbench.detectors.nac:NeuronCoverage",
+        "Liu et al. 2024 (arXiv 2306.02879)",
+        "how much of the penultimate neurons' states, features times gradients, ID images cover",
+    ),
+    DetectorEntry(
         "mcd",
         "oodbench.detectors.mcd:MonteCarloDropout",
         "Gal & Ghahramani 2016 (arXiv 1506.02142)",
@@ -159,6 +225,18 @@ _BUILT_IN = (
         "oodbench.detectors.ensemble:Ensemble",
         "Lakshminarayanan, Pritzel & Blundell 2017 (arXiv 1612.01474)",
         "mean softmax over the classifiers under test: its maximum, or how little they disagree",
+    ),
+    DetectorEntry(
+        "tta",
+        "oodbench.detectors.tta:TestTimeAugmentation",
+        "test-time augmentation",
+        "mean softmax over shifted and flipped views: its maximum, or how little the views disagree",
+    ),
+    DetectorEntry(
+        "fusion",
+        "oodbench.detectors.fusion:Fusion",
+        "fusion of scores",
+        "mean of several detectors' z-scores, or ranks, among ID images",
     ),
     DetectorEntry(
         "rankfeat",
