@@ -52,6 +52,8 @@ def peer_scores(given: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
     # Its bounds are those of the labels' classes, ours of the predicted: here the labels are what is predicted.
     predicted = gram_layers(given["gram_fit_maps"])[2].argmax(dim=1)
     linear = nn.Sequential(head)
+    # Features as maps of one place, which is how they take pooled ones.
+    places, of_places = test[:, :, None, None], lambda maps: head(maps.flatten(1))
     found = {
         "MSP": peer.MaxSoftmax.score(logits),
         "MaxLogit": peer.MaxLogit.score(logits),
@@ -62,6 +64,13 @@ def peer_scores(given: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
         "ViM": peer.ViM(None, 32, head.weight, head.bias).fit_features(fit, labels).predict_features(test),
         "GradNorm": peer.GradNorm(linear, param_filter=lambda name: name == "0.weight").predict(test),
         "RankFeat": peer.RankFeat(None, lambda maps: head(maps.mean(dim=(2, 3)))).predict_feature_maps(given["maps"]),
+        **{
+            name.upper(): peer.ASH(None, of_places, name, share).predict_feature_maps(places)
+            for name, share in (("ash-p", 0.6), ("ash-b", 0.65), ("ash-s", 0.9))
+        },
+        "SCALE": peer.SCALE(None, of_places, 0.85).predict_feature_maps(places),
+        "LTS": peer.LTS(None, head).predict_features(test),
+        "DICE": peer.DICE(None, head.weight, head.bias, 0.9).fit_features(fit, labels).predict_features(test),
         "Gram": gram.fit([(given["gram_fit_maps"], predicted)]).predict(given["gram_maps"]),
     }
     return {name: score.detach().numpy() for name, score in found.items()}
