@@ -23,7 +23,8 @@ class NeuronCoverage(Detector):
     A neuron's state is σ(α·h_i·∂KL(u ‖ p)/∂h_i), u uniform, p = softmax(z); the gradient is (Wᵀ(p − u))_i, so that no
     pass goes back. Of each neuron the states of the ID fit images are counted in bins, which are narrower towards ½, as
     in the authors' code. The score is the mean over neurons of min(share of the fit images in the state's bin /
-    `filled`, 1). The authors' O* is a count, 50 of 1,000 images. They can add earlier layers.
+    `filled`, 1). The authors' O* is a count, 50 of 1,000 images; their α is for 512 features, and too steep where there
+    are few. They can add earlier layers.
     """
 
     steepness: float = parameter(
