@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from oodbench.classifier import Classifier
 from oodbench.errors import OodbenchError, unknown_name
 from oodbench.heads import entering, features_of
-from oodbench.outputs import PENULTIMATE, Change, Needs
+from oodbench.outputs import FREE, PENULTIMATE, Change, Needs
 
 SMALLEST_PASS = 16
 """A smaller batch is filled up to this many images. The float32 kernels for a handful of images round in
@@ -115,7 +115,8 @@ class Capture:
         """Pass images, float N×C×H×W in [0, 1] on the classifier's device.
 
         Args:
-            changes, dropout: see `Outputs.edited` and `Outputs.forward`.
+            changes: see `Outputs.edited`; of the head, the one that is to be.
+            dropout: see `Outputs.forward`.
 
         Raises:
             OodbenchError: the pass is over, and with it the classifier's eval mode.
@@ -192,17 +193,24 @@ class Capture:
 
     def _changing(self, name: str, change: Change) -> Any:
         prefix, _, rest = name.partition(":")
+        if name in FREE and self.classifier.head is None:
+            raise OodbenchError(f"the penultimate features of {self.classifier.name} are not known")
         if name == "features":
-            if self.classifier.head is None:
-                raise OodbenchError(f"the penultimate features of {self.classifier.name} are not known")
 
             def other(head: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-                features = change(features_of(head, inputs[0]))
+                features = change(features_of(head, inputs[0])).to(inputs[0].dtype)
                 return entering(head, features, inputs[0]), *inputs[1:]
 
             return self._head.register_forward_pre_hook(other, prepend=True)
+        if name == "head":
+
+            def another(head: nn.Module, inputs: tuple[Tensor, ...], given: Tensor) -> Tensor:
+                logits = change(_precise(features_of(head, inputs[0]))).to(given.dtype)
+                return entering(head, logits, given)
+
+            return self._head.register_forward_hook(another, prepend=True)
         if prefix != "maps":
-            raise OodbenchError(f"'{name}' cannot be changed in a pass; features and maps:NAME can")
+            raise OodbenchError(f"'{name}' cannot be changed in a pass; features, head and maps:NAME can")
         layer, shape = layer_of_maps(self.classifier, rest), self.classifier.image_shape
 
         def changed(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
@@ -286,6 +294,11 @@ def _space(output: Tensor, image_shape: tuple[int, int, int]) -> tuple[int, int]
 def shown(tensor: Tensor) -> Tensor:
     """What detectors see of a tensor: detached, and where float64 exists, in which they compute."""
     return tensor.detach().cpu() if tensor.device.type == "mps" else tensor.detach()
+
+
+def _precise(tensor: Tensor) -> Tensor:
+    """The tensor with its graph, where float64 exists, which a `Head` computes in."""
+    return tensor.cpu() if tensor.device.type == "mps" else tensor
 
 
 def _filled(images: Tensor) -> Tensor:

@@ -142,7 +142,7 @@ def fit(
     if not detector.learns():
         return Scorer(classifier, detector, batch_size)
     needs = detector.fit_needs | Needs("logits")
-    reduce = {"own": detector.reduce} if type(detector).reduce is not Detector.reduce else {}
+    reduce = {"own": detector.reduce} if detector.reduces else {}
     outputs, reduced = collected(passes(classifier, _batches(images, classifier, batch_size), needs), reduce)
     proxies = {}
     names = needs.named("proxy") | needs.named("validation-proxy")

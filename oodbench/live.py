@@ -17,7 +17,7 @@ from torch import Tensor
 from oodbench.capture import Capture, PassCount, Passed, channels_first, layer_of_maps, shown
 from oodbench.classifier import Classifier
 from oodbench.errors import OodbenchError
-from oodbench.outputs import PENULTIMATE, Change, Head, Needs, Outputs, Perturbation
+from oodbench.outputs import FREE, PENULTIMATE, Change, Head, Needs, Outputs, Perturbation
 from oodbench.perturbation import step
 from oodbench.precision import FULL, Precision
 
@@ -40,7 +40,7 @@ class Live(Outputs):
         """
         Args:
             pixels: float N×C×H×W in [0, 1].
-            changes: what is changed in the network on its way.
+            changes: what is changed in the network on its way; of the head, the one that is to be.
             known: the tensors, where they are known without a pass.
             precision: of passes without a graph.
         """
@@ -163,12 +163,15 @@ class Live(Outputs):
         """The outputs of the network in which quantities are changed on their way, see `Outputs.edited`."""
 
         def compute() -> Outputs:
-            known = super(Live, self).edited(changes).tensors() if set(changes) == {"features"} else None
-            both = dict(self._changes)
+            known = super(Live, self).edited(changes).tensors() if changes.keys() <= FREE else None
+            both, head = dict(self._changes), self._head
             for name, change in changes.items():
+                if name == "head":
+                    both[name] = head = change(self.head)
+                    continue
                 place = f"maps:{self._place(name)}" if name == "maps:last" else name
                 both[place] = _Composed(both[place], change) if place in both else change
-            return Live(self._capture, self._pixels, self._head, both, known, self._precision)
+            return Live(self._capture, self._pixels, head, both, known, self._precision)
 
         return self._once(("edited", *changes.items()), compute)
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -31,8 +31,11 @@ from oodbench.perturbation import Norm
 PENULTIMATE = "penultimate"
 """The name under which the penultimate features stand among the candidate layers."""
 
-Change = Callable[[Tensor], Tensor]
-"""What becomes of a quantity, image by image; pure."""
+Change = Callable[[Any], Any]
+"""What becomes of a quantity: of a tensor, image by image, or of the head, which is a `Head` again; pure."""
+
+FREE = {"features", "head"}
+"""What can change without a further pass."""
 
 PLAIN = ("logits", "features", "images", "head", "gradient", "live", "labels")
 PREFIXES = ("layer", "maps", "proxy", "validation-proxy")
@@ -178,22 +181,22 @@ class Outputs:
     def edited(self, changes: Mapping[str, Change]) -> Outputs:
         """The outputs of the network in which quantities are changed on their way.
 
-        With `features` the logits follow by the head, at no cost; `maps:NAME` costs a further pass, on live batches.
+        With `features` or `head` the logits follow, at no cost; `maps:NAME` costs a further pass, on live batches.
         Whatever a detector asks of the result, gradients too, is of the changed network.
 
         Args:
             changes: by name of the quantity, what becomes of it.
 
         Raises:
-            OodbenchError: the outputs are stored, and something else than `features` shall change.
+            OodbenchError: the outputs are stored, and something else than `features` and `head` shall change.
         """
         if not changes:
             return self
-        if set(changes) != {"features"}:
+        if not changes.keys() <= FREE:
             raise _stored(f"the network with other {', '.join(changes)}")
-        features = changes["features"](self.features)
-        tensors = self._tensors | {"features": features, "logits": self.head(features)}
-        return Outputs(tensors | {name: features for name in tensors if name == f"layer:{PENULTIMATE}"}, self._head)
+        features, head = (changes.get(name, _same)(getattr(self, name)) for name in ("features", "head"))
+        tensors = self._tensors | {"features": features, "logits": head(features)}
+        return Outputs(tensors | {name: features for name in tensors if name == f"layer:{PENULTIMATE}"}, head)
 
     def input_gradient(self, temperature: float) -> Tensor:
         """∇_x CE(z(x)/T, argmax z(x)), N×C×H×W; on live batches only."""
@@ -298,6 +301,10 @@ class FitData(NamedTuple):
             proxies={name: one.edited(changes) for name, one in self.proxies.items()},
             validation={name: one.edited(changes) for name, one in self.validation.items()},
         )
+
+
+def _same(value: Any) -> Any:
+    return value
 
 
 def _is_small(name: str) -> bool:

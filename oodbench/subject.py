@@ -27,6 +27,7 @@ from oodbench.data.identity import identity_of
 from oodbench.data.imageset import ImageSet
 from oodbench.data.reading import Shard
 from oodbench.detectors.base import Detector
+from oodbench.detectors.spec import Detectors
 from oodbench.detectors.spec import label as label_of
 from oodbench.detectors.state import state_hash
 from oodbench.errors import OodbenchError
@@ -129,7 +130,7 @@ class Subject:
 
     def fit_part(self, shard: Shard, role: str) -> Found:
         """What the detectors are to be fitted on, of a shard."""
-        reducing = {label: one for label, one in self.detectors.items() if type(one).reduce is not Detector.reduce}
+        reducing = {label: one for label, one in self.detectors.items() if one.reduces}
         products = (
             [Product(label, one.reduce, _code_of(one)) for label, one in reducing.items()] if role == "fit" else []
         )
@@ -360,8 +361,9 @@ def _with_bases(detector: Detector) -> Iterator[Detector]:
     yield detector
     for one in parameters(type(detector)):
         value = getattr(detector, one.name)
-        if isinstance(value, Detector):
-            yield from _with_bases(value)
+        for base in value if isinstance(value, Detectors) else (value,):
+            if isinstance(base, Detector):
+                yield from _with_bases(base)
 
 
 def _covers(tensors: Mapping[str, Tensor], needs: Needs, classifier: Classifier) -> bool:

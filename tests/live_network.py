@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from oodbench.classifier import Classifier
 from oodbench.example import Example, make_example
-from oodbench.outputs import PENULTIMATE, Change
+from oodbench.outputs import PENULTIMATE, Change, Head
 
 MEAN, STD = (0.5, 0.45, 0.4), (0.25, 0.2, 0.3)
 
@@ -43,6 +43,7 @@ def network(
     stem: Change | None = None,
     block: Change | None = None,
     features: Change | None = None,
+    head: Change | None = None,
 ) -> Classifier:
     """The classifier, always of the same weights, of 3×16×16 images and 4 classes, in train mode."""
     with torch.random.fork_rng(devices=[]):
@@ -53,6 +54,9 @@ def network(
     changed.load_state_dict(module.state_dict())
     classifier = Classifier(changed, num_classes=4, image_shape=(3, 16, 16), mean=MEAN, std=STD)
     classifier.module.to(precision)
+    if head is not None:
+        built = head(Head(changed.head.weight.detach().double(), changed.head.bias.detach().double()))
+        changed.head.load_state_dict({"weight": built.weight, "bias": built.bias})
     return classifier
 
 

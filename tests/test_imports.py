@@ -72,7 +72,7 @@ def test_every_part_has_its_place_once() -> None:
 
 
 def test_detectors_know_no_data_and_no_network() -> None:
-    known = {"errors", "files", "metrics", "outputs", "parameters"}
+    known = {"errors", "files", "metrics", "outputs", "parameters", "perturbation"}
     for path in (PACKAGE / "detectors").rglob("*.py"):
         assert imports_of(path) - {"detectors"} <= known, path
 

@@ -16,7 +16,7 @@ from oodbench.classifier import Classifier
 from oodbench.errors import OodbenchError
 from oodbench.example import Example, make_example
 from oodbench.live import Live, passes
-from oodbench.outputs import Change, Needs, Outputs
+from oodbench.outputs import Change, Head, Needs, Outputs
 from tests.live_network import example_of_network, network
 from tests.test_live import EVERYTHING, batch_out, one_batch, swin
 from tests.threads import one_thread as one_thread
@@ -172,6 +172,14 @@ def test_what_there_is_no_gradient_by_is_said(exact: Example, needs: Needs, wrt:
         live.gradient(top_logit, wrt)
 
 
+def masked(head: Head) -> Head:
+    return Head(head.weight * (head.weight > 0), head.bias)
+
+
+def doubled(head: Head) -> Head:
+    return Head(2 * head.weight, head.bias - 1)
+
+
 CHANGES: list[tuple[dict[str, Change], dict[str, Change]]] = [
     ({"features": clipped}, {"features": clipped}),
     ({"maps:stem": pruned}, {"stem": pruned}),
@@ -179,6 +187,8 @@ CHANGES: list[tuple[dict[str, Change], dict[str, Change]]] = [
     ({"maps:last": pruned}, {"block": pruned}),
     ({"maps:stem": halved, "maps:block": pruned}, {"stem": halved, "block": pruned}),
     ({"maps:block": pruned, "features": clipped}, {"block": pruned, "features": clipped}),
+    ({"head": masked}, {"head": masked}),
+    ({"maps:stem": pruned, "features": clipped, "head": masked}, {"stem": pruned, "features": clipped, "head": masked}),
 ]
 
 
@@ -220,6 +230,12 @@ def test_an_edited_batch_is_that_of_a_network_with_the_change_built_in(
         ([{"maps:stem": pruned}, {"maps:block": pruned}], {"stem": pruned, "block": pruned}),
         ([{"features": clipped}, {"maps:stem": pruned}], {"stem": pruned, "features": clipped}),
         ([{"maps:stem": pruned}, {"features": clipped}], {"stem": pruned, "features": clipped}),
+        ([{"head": masked}, {"features": clipped}], {"features": clipped, "head": masked}),
+        ([{"head": masked}, {"head": doubled}], {"head": lambda head: doubled(masked(head))}),
+        (
+            [{"features": clipped}, {"head": doubled}, {"maps:stem": pruned}, {"head": masked}],
+            {"stem": pruned, "features": clipped, "head": lambda head: masked(doubled(head))},
+        ),
     ],
 )
 def test_edits_are_composed_in_their_order(
@@ -252,7 +268,7 @@ def test_maps_are_edited_with_their_channels_first() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("logits", "'logits' cannot be changed in a pass; features and maps:NAME can"),
+        ("logits", "'logits' cannot be changed in a pass; features, head and maps:NAME can"),
         ("layer:stem", "'layer:stem' cannot be changed"),
         ("maps:sten", "did you mean stem"),
     ],

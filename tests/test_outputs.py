@@ -157,6 +157,14 @@ def test_edits_of_features_are_composed() -> None:
     torch.testing.assert_close(twice.logits, HEAD(-clamped(FEATURES)))
 
 
+def test_another_head_is_what_is_read_from_then_on() -> None:
+    doubled = outputs().edited({"head": lambda head: Head(2 * head.weight, head.bias)})
+    assert torch.equal(doubled.logits, 2 * FEATURES.double() @ HEAD.weight.T + HEAD.bias)
+    assert torch.equal(doubled.head.weight, 2 * HEAD.weight) and doubled.features is FEATURES
+    both = doubled.edited({"features": clamped})
+    assert torch.equal(both.logits, doubled.head(clamped(FEATURES)))
+
+
 @pytest.mark.parametrize("changes", [{"maps:last": clamped}, {"features": clamped, "maps:a": clamped}])
 def test_other_edits_take_a_live_batch(changes: dict[str, Any]) -> None:
     with pytest.raises(OodbenchError, match=r"stored.*live batches only"):

@@ -105,6 +105,11 @@ class Detector(ABC):
         return cls.learn is not Detector.learn
 
     @property
+    def reduces(self) -> bool:
+        """Whether `learn` is to be given what `reduce` makes of the fit batches."""
+        return type(self).reduce is not Detector.reduce
+
+    @property
     def fitted(self) -> bool:
         """Whether it can score."""
         return self.__dict__["_state"] is not None

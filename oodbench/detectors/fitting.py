@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from oodbench.detectors.base import Detector
+from oodbench.detectors.catalogue import name_of
 from oodbench.errors import OodbenchError
 from oodbench.outputs import FitData, Outputs
 
@@ -108,6 +109,22 @@ def class_labels(data: FitData, detector: str) -> Tensor:
     return data.labels
 
 
+def held_out(count: int, what: str) -> tuple[Tensor, Tensor]:
+    """Which of the fit images, and which not, are drawn to be a fifth that something is chosen on.
+
+    Args:
+        what: is chosen, for errors ("oodl chooses its layer").
+
+    Raises:
+        OodbenchError: there are fewer than 10.
+    """
+    if count < 10:
+        raise OodbenchError(f"{what} on a fifth of 10 or more fit images, but got {count}")
+    # Drawn, since images are often sorted by class.
+    order = torch.from_numpy(np.random.default_rng(0).permutation(count))
+    return order[: count // 5], order[count // 5 :]
+
+
 def proxy_sets(data: FitData, names: Iterable[str]) -> dict[str, Outputs]:
     """The named proxy sets that came with the fit outputs.
 
@@ -124,7 +141,7 @@ def proxy_sets(data: FitData, names: Iterable[str]) -> dict[str, Outputs]:
     return {name: data.proxies[name] for name in names}
 
 
-def refuse_base(owner: str, base: Detector, reasons: Mapping[str, bool]) -> None:
+def refuse_base(owner: Detector, base: Detector, reasons: Mapping[str, bool]) -> None:
     """Refuse a detector that another one cannot read through.
 
     Args:
@@ -132,4 +149,5 @@ def refuse_base(owner: str, base: Detector, reasons: Mapping[str, bool]) -> None
     """
     for reason, holds in {"reads a classifier of its own": base.reads is not None, **reasons}.items():
         if holds:
-            raise OodbenchError(f"{owner} cannot read through {base}, which {reason}; take another base")
+            name = name_of(type(owner))
+            raise OodbenchError(f"{name} cannot read through {base}, which {reason}; take another base")

@@ -48,7 +48,7 @@ class RankFeat(Detector):
     def __post_init__(self) -> None:
         super().__post_init__()
         learns, gradient = self.base.learns(), "gradient" in self.base.needs
-        refuse_base("rankfeat", self.base, {"learns, on stored outputs": learns, "reads a gradient": gradient})
+        refuse_base(self, self.base, {"learns, on stored outputs": learns, "reads a gradient": gradient})
 
     @property
     def needs(self) -> Needs:

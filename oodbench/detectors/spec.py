@@ -18,20 +18,20 @@ def split_specs(text: str) -> list[str]:
     Raises:
         OodbenchError: a parenthesis has no partner, or there is nothing between two commas.
     """
-    specs = _split(text)
+    specs = _split(text, ",")
     if specs is None or "" in specs:
         raise OodbenchError(f"'{text}' is not a list of detectors; write e.g. smood,odin(norm=l2,epsilon=0.1),lc")
     return specs
 
 
-def _split(text: str) -> list[str] | None:
-    """The parts between the commas that are in no parentheses; None where a parenthesis has no partner."""
+def _split(text: str, separator: str) -> list[str] | None:
+    """The parts between the separators that are in no parentheses; None where a parenthesis has no partner."""
     parts, depth = [""], 0
     for character in text:
         depth += (character == "(") - (character == ")")
         if depth < 0:
             return None
-        if character == "," and depth == 0:
+        if character == separator and depth == 0:
             parts.append("")
         else:
             parts[-1] += character
@@ -45,7 +45,7 @@ def parse_spec(spec: str) -> tuple[str, dict[str, str]]:
         OodbenchError: the text has another form, there is no such detector, or a parameter is given twice.
     """
     matched = re.fullmatch(r"\s*([^\s(),=]+)\s*(?:\((.*)\))?\s*", spec, re.DOTALL)
-    assignments = _split(matched[2].strip()) if matched and matched[2] and matched[2].strip() else []
+    assignments = _split(matched[2].strip(), ",") if matched and matched[2] and matched[2].strip() else []
     if not matched or assignments is None:
         raise OodbenchError(f"'{spec}' is not a detector; write NAME or NAME(PARAMETER=VALUE, …)")
     given: dict[str, str] = {}
@@ -100,3 +100,22 @@ def label(detector: Detector) -> str:
         if getattr(detector, facts.name) != getattr(default, facts.name)
     ]
     return name_of(type(detector)) + (f"({','.join(changed)})" if changed else "")
+
+
+class Detectors(tuple[Detector, ...]):
+    """Several detectors as one parameter, written joined by +: `energy+knn(k=10)`."""
+
+    @staticmethod
+    def from_text(text: str) -> Detectors:
+        """The detectors of such a text.
+
+        Raises:
+            OodbenchError: a parenthesis has no partner, or a part is no detector.
+        """
+        specs = _split(text, "+")
+        if specs is None or "" in specs:
+            raise OodbenchError(f"'{text}' is not several detectors; write e.g. energy+knn(k=10)")
+        return Detectors(map(build, specs))
+
+    def __str__(self) -> str:
+        return "+".join(map(label, self))

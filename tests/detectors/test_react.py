@@ -121,7 +121,10 @@ def test_its_spec_holds_that_of_its_base() -> None:
 @pytest.mark.parametrize(
     ("base", "message"),
     [
-        ("gram", "react cannot read through gram, which learns from maps of the network as it is; take another base"),
+        (
+            "gram",
+            "react cannot read through gram, which learns from batches of the network as it is; take another base",
+        ),
         ("inversion", "react cannot read through inversion, which reads a classifier of its own"),
         ("nothing", "nothing"),
     ],

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from oodbench.detectors.base import Detector
 from oodbench.detectors.catalogue import DETECTORS, find
 from oodbench.detectors.odin import Odin
-from oodbench.detectors.spec import build, label, parse_spec, split_specs
+from oodbench.detectors.spec import Detectors, build, label, parse_spec, split_specs
 from oodbench.errors import OodbenchError
 from oodbench.parameters import PLAIN, Parameter, parameters
 from tests.detectors.sound import Columns, Nearest, Wrapper
@@ -21,6 +21,8 @@ HERE = "tests.detectors.sound"
 
 
 def value_of(facts: Parameter) -> st.SearchStrategy[Any]:
+    if facts.type is Detectors:
+        return st.lists(detectors(BASES), min_size=2, max_size=3, unique=True).map(Detectors)
     if facts.type not in PLAIN:
         return detectors(BASES)
     if facts.choices:
@@ -37,6 +39,8 @@ def value_of(facts: Parameter) -> st.SearchStrategy[Any]:
 
 BASES = ("smood", "maxlogit", "energy")
 """Detectors that each of the catalogue can read through."""
+BOUNDS = (("low", "high"), ("lower", "upper"))
+"""Parameters of which the first must not be above the second."""
 SIMPLE = (*BASES, "odin", "lc", "oodl", f"{HERE}:Nearest")
 """Detectors that the wrapper can read through."""
 
@@ -45,9 +49,13 @@ SIMPLE = (*BASES, "odin", "lc", "oodl", f"{HERE}:Nearest")
 def detectors(draw: Callable[..., Any], names: Sequence[str] = (*DETECTORS, f"{HERE}:Nearest")) -> Detector:
     detector_class = find(draw(st.sampled_from(sorted(names)))).load()
     chosen = {}
-    for facts in parameters(detector_class):
+    declared = parameters(detector_class)
+    for facts in declared:
         if draw(st.booleans()):
             chosen[facts.name] = draw(value_of(facts))
+    for pair in BOUNDS:
+        given = [chosen.get(facts.name, facts.default) for facts in declared if facts.name in pair]
+        chosen |= dict(zip(pair, sorted(given), strict=False))
     return detector_class(**chosen)
 
 

@@ -13,9 +13,9 @@ import torch
 from oodbench import Benchmark, Classifier, OodbenchError, run
 from oodbench.data.catalogue import DATASETS
 from oodbench.data.imageset import ImageSet, shared_images_note
+from oodbench.data.inputs import brought
 from oodbench.data.load import InDistribution, load_id, load_ood
 from oodbench.data.loader import batches
-from oodbench.data.matching import match
 from tests.data.forms import pixels, save_png, write_idx, write_pngs
 
 PACKAGE = Path(__file__).parents[2] / "oodbench"
@@ -54,11 +54,11 @@ def test_fault_44_images_to_fit_on_and_to_score_are_transformed_by_one_function(
     # And nothing enters the network but by that function, whatever its role.
     entered: list[int] = []
 
-    def counted(images: Any, shape: Any) -> Any:
-        entered.append(len(images))
-        return match(images, shape)
+    def counted(images: Any, pixels: Any, form: Any) -> Any:
+        entered.append(len(pixels))
+        return brought(images, pixels, form)
 
-    monkeypatch.setattr("oodbench.data.reading.match", counted)
+    monkeypatch.setattr("oodbench.data.reading.brought", counted)
     benchmark = Benchmark(
         id=f"npz:{tmp_path / 'own_test.npz'}",
         ood=(f"folder:{tmp_path / 'pngs'}",),

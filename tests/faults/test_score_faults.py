@@ -119,7 +119,9 @@ FIT = FitData(Outputs({"features": FEATURES, "logits": LOGITS}, HEAD), OF_CLASS)
 @pytest.mark.parametrize("name", [name for name in catalogue() if reads_features(build(name))])
 def test_fault_19_features_of_zeros_give_nan_that_another_library_swallows(name: str) -> None:
     """OpenOOD added its ε to the normalised features, not to their length: 0/0, and FAISS a distance of 3.4e38."""
-    fitted = build(name, {"k": "5"} if name in ("knn", "nnguide") else {}).fit(FIT)
+    # Forty-eight of the sixty images are left to a detector that holds some out.
+    few = {"knn": {"k": "5"}, "nnguide": {"k": "5"}, "fusion": {"detectors": "energy+knn(k=5)"}}
+    fitted = build(name, few.get(name, {})).fit(FIT)
     scores = fitted.score(Outputs({"features": torch.zeros(2, 5), "logits": torch.ones(2, 3)}, HEAD))
     assert scores.isfinite().all() and scores[0] == scores[1] and scores.abs().max() < 1e12
 

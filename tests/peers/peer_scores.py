@@ -58,6 +58,8 @@ def peer_scores(given: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
     fit_logits = given["fit_logits"]
     right = fit_logits.argmax(dim=1)
     openmax = peer.OpenMax(None, tailsize=10, alpha=3).fit_logits(fit_logits, right)
+    # Features as maps of one place, which is how they take pooled ones.
+    places, of_places = test[:, :, None, None], lambda maps: head(maps.flatten(1))
     found = {
         "MSP": peer.MaxSoftmax.score(logits),
         "MaxLogit": peer.MaxLogit.score(logits),
@@ -79,6 +81,13 @@ def peer_scores(given: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
         "NNGuide": peer.NNGuide(None, head, k=10).fit_features(fit, labels).predict_features(test),
         "fDBD": peer.fDBD(None, head).fit_features(fit).predict_features(test),
         "NCI": peer.NCI(None, head, alpha=1e-3).fit_features(fit).predict_features(test),
+        **{
+            name.upper(): peer.ASH(None, of_places, name, share).predict_feature_maps(places)
+            for name, share in (("ash-p", 0.6), ("ash-b", 0.65), ("ash-s", 0.9))
+        },
+        "SCALE": peer.SCALE(None, of_places, 0.85).predict_feature_maps(places),
+        "LTS": peer.LTS(None, head).predict_features(test),
+        "DICE": peer.DICE(None, head.weight, head.bias, 0.9).fit_features(fit, labels).predict_features(test),
         "Gram": gram.fit([(given["gram_fit_maps"], predicted)]).predict(given["gram_maps"]),
     }
     return {name: score.detach().numpy() for name, score in found.items()}

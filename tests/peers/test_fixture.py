@@ -70,6 +70,12 @@ CASES: tuple[tuple[str, Outputs, str, Callable[[np.ndarray], np.ndarray], float]
     ("maxlogit", TEST, "MaxLogit", as_is, 1e-6),
     ("energy", TEST, "Energy", as_is, 1e-6),
     ("react", TEST, "ReAct", as_is, 1e-6),
+    ("ash_p", TEST, "ASH-P", as_is, 1e-6),
+    ("ash_b", TEST, "ASH-B", as_is, 1e-6),
+    ("ash_s", TEST, "ASH-S", as_is, 1e-5),
+    ("scale", TEST, "SCALE", as_is, 1e-5),
+    ("lts", TEST, "LTS", as_is, 1e-5),
+    ("dice", TEST, "DICE", as_is, 1e-6),
     ("knn", TEST, "KNN", as_is, 1e-5),
     ("mahalanobis(shrinkage=0)", TEST, "Mahalanobis", of_scatter, 1e-5),
     # Their residual is a difference of float32 features around an origin that is far from them.
