@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from oodbench.errors import OodbenchError, unknown_name
 from oodbench.report.comparison import ALL_SETS, Block, Estimate, Leaderboard, Mean, Row, grouped_by
 from oodbench.report.html import environment
-from oodbench.report.layout import block_facts, percent, published_entries
+from oodbench.report.layout import block_facts, estimate_text, percent, published_entries
 from oodbench.report.names import Names, same_name
 from oodbench.report.panels import Line, panels
 from oodbench.report.standings import INFLUENCES, LOWER_IS_BETTER, standings
@@ -250,6 +250,8 @@ def _comments(blocks: list[Block], paper: PaperTable, width: float) -> Iterator[
         lines += [f"{block.model}: {fact}" for fact in block_facts(block)]
         lines += [f"{block.model}: left out: {', '.join(left_out)} (--order names what is shown)."] if left_out else []
     lines += [f"{SHOWN[name]}, {name}: {CONVENTIONS[name]}." for name in paper.metrics if name in CONVENTIONS]
+    for block in blocks:
+        lines += list(_intervals(block, paper))
     untested = [SHOWN[name] for name in paper.metrics if name not in INFLUENCES]
     lines += [
         "Best and tied: of the detectors shown that are no controls, in each column and metric; paired tests by image "
@@ -258,6 +260,15 @@ def _comments(blocks: list[Block], paper: PaperTable, width: float) -> Iterator[
         *([f"Without a test, so that only the best is marked: {', '.join(untested)}."] if untested else []),
     ]
     return map(one_line, lines)
+
+
+def _intervals(block: Block, paper: PaperTable) -> Iterator[str]:
+    """95 % intervals, which no cell has room for, where they were made: a line a detector and set."""
+    for row in block.rows.values():
+        shown = [(name, row.metrics[name]) for name in paper.metrics if name in row.metrics]
+        texts = [f"{SHOWN[name]} {estimate_text(one, paper.decimals)}" for name, one in shown if one.interval]
+        if texts:
+            yield f"{block.model}: {row.first.detector} on {row.first.ood}, with 95 % intervals: {'; '.join(texts)}."
 
 
 def _published(id_name: str, blocks: list[Block], paper: PaperTable) -> list[dict[str, Any]]:
