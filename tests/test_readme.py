@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from click.testing import CliRunner
 from rich.console import Console
 
-from oodbench.cli import COMMANDS
+from oodbench.cli import COMMANDS, oodbench
 from oodbench.data.catalogue import DATASETS, GROUPS
 from oodbench.report.formats import terminal_tables
 from oodbench.run_folder import Result
@@ -91,6 +93,23 @@ def test_the_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     table = names["result"].table
     assert isinstance(table, pd.DataFrame) and set(table.detector) == {"smood", "odin", "oodl"}
     assert names["guard"].is_ood(images).shape == (30,)
+
+
+def test_the_commands_of_a_paper_run_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/digits").symlink_to(ROOT / "results/digits")
+    monkeypatch.chdir(tmp_path)
+    section = README[README.index("## A table for a paper") :]
+    commands = re.findall(r"^oodbench (report .*)$", section[: section.index("\n## ", 1)], flags=re.MULTILINE)
+    for line in commands:
+        ended = CliRunner().invoke(oodbench, shlex.split(line))
+        assert ended.exit_code == 0, ended.output
+    written = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.suffix in (".tex", ".pdf")}
+    figures = {f"figures/{kind}-digits-cnn8.pdf" for kind in ("auroc", "means", "ranks", "roc", "scores-odin")}
+    assert len(commands) == 3 and {"table.tex", "means.tex", "rows.tex", *figures} <= written
+    assert (
+        "Inversion" in (tmp_path / "table.tex").read_text() and "Inversion" not in (tmp_path / "rows.tex").read_text()
+    )
 
 
 def test_files_that_the_readme_links_to_are_there() -> None:

@@ -18,6 +18,18 @@ def split_list(values: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(item.strip() for item in ",".join(values).split(",") if item.strip())
 
 
+def split_outside(values: tuple[str, ...]) -> tuple[str, ...]:
+    """Like `split_list`, of specs: commas inside parentheses do not part."""
+    parts, depth = [""], 0
+    for character in ",".join(values):
+        depth += (character == "(") - (character == ")")
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return tuple(part.strip() for part in parts if part.strip())
+
+
 def assigned(texts: tuple[str, ...]) -> dict[str, str]:
     """Values by name, of texts like `steps=0`.
 

@@ -12,12 +12,9 @@ from oodbench.data.catalogue import ADVERSARIAL
 from oodbench.errors import OodbenchError
 from oodbench.metrics import METRICS
 from oodbench.report.runs import Measurement, Repeat, Run, measurements
-from oodbench.statistics import Interval, bootstrap_fpr_interval, delong_interval, delong_test, holm, midranks
+from oodbench.report.standings import judged, one_sided
+from oodbench.statistics import Interval, bootstrap_fpr_interval, delong_interval, delong_test, midranks
 
-SIGNIFICANCE = 0.05
-"""A detector is worse than the best if Holm's corrected p-value is at most this."""
-
-BEST, TIED = "best", "tied"
 ALL_SETS = "all"
 """The group that holds every set."""
 
@@ -72,13 +69,23 @@ class Row:
     rank: float | None = None
     p_value: float | None = None
     standing: str = ""
-    published: dict[str, float] = field(default_factory=dict)
+    published: dict[str, Estimate] = field(default_factory=dict)
     source: str = ""
 
     @property
     def first(self) -> Measurement:
         """The first repeat: what all repeats share can be read from it."""
         return self.repeats[0]
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """Itself, as a Mean has several."""
+        return (self,)
+
+    @property
+    def figures(self) -> dict[str, Estimate | None]:
+        """The metrics and the garbage share."""
+        return {**self.metrics, "garbage_share": self.garbage_share}
 
     @property
     def trainings(self) -> tuple[Measurement, ...]:
@@ -109,6 +116,7 @@ class Mean:
         rows: those that it is the mean of.
         average_rank: the mean of their ranks; None for a control.
         garbage_share: None where the classifier has no garbage class.
+        published, source: as of a Row.
     """
 
     group: str
@@ -116,11 +124,18 @@ class Mean:
     metrics: dict[str, Estimate]
     average_rank: float | None
     garbage_share: Estimate | None
+    published: dict[str, Estimate] = field(default_factory=dict)
+    source: str = ""
 
     @property
     def first(self) -> Measurement:
         """A measurement from which id, model and detector can be read."""
         return self.rows[0].first
+
+    @property
+    def figures(self) -> dict[str, Estimate | None]:
+        """The metrics and the garbage share."""
+        return {**self.metrics, "garbage_share": self.garbage_share}
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,6 +148,7 @@ class Block:
         rows: by (detector, set).
         means: by (detector, group), and for the group `all`; a detector has none where it lacks a set of the group, or
             was not repeated equally on its sets.
+        published_means: over the sets that others published a mean over.
     """
 
     id: str
@@ -142,6 +158,7 @@ class Block:
     groups: tuple[str, ...]
     rows: dict[tuple[str, str], Row]
     means: dict[tuple[str, str], Mean]
+    published_means: tuple[Mean, ...] = ()
 
     @property
     def first(self) -> Row:
@@ -229,9 +246,9 @@ def _block(found: list[Measurement], intervals: bool) -> Block:
     for group, oods in members.items():
         for detector in detectors:
             present = [rows[detector, ood] for ood in oods if (detector, ood) in rows]
-            repeats = {tuple(one.repeat for one in row.repeats) for row in present}
-            if len(present) == len(oods) and len(repeats) == 1:
-                means[detector, group] = _mean(group, present)
+            mean = mean_over(group, present) if len(present) == len(oods) else None
+            if mean:
+                means[detector, group] = mean
     in_order = {(d, ood): rows[d, ood] for ood in ordered_sets for d in detectors if (d, ood) in rows}
     first = found[0]
     return Block(first.id, first.model, detectors, ordered_sets, groups, in_order, means)
@@ -290,35 +307,29 @@ def _judged(rows: list[Row]) -> list[Row]:
     """The rows of one set with ranks, p-values and standings; controls compete only among themselves."""
     contest = [row for row in rows if not row.first.control] or rows
     aurocs = [row.metrics["auroc"].value for row in contest]
-    best = contest[int(np.argmax(aurocs))]
-    # All that reach the maximum are best, and need no test.
-    losers = [row for row, value in zip(contest, aurocs, strict=True) if value < max(aurocs)]
-    p_values = dict(zip(map(id, losers), holm([_p_value(best, row) for row in losers]).tolist(), strict=True))
+
+    def worse(best: int, other: int) -> list[float]:
+        pairs = zip(contest[best].repeats, contest[other].repeats, strict=True)
+        tests = [delong_test(a.id_scores, a.ood_scores, b.id_scores, b.ood_scores) for a, b in pairs]
+        return [one_sided(*test) for test in tests]
+
+    standings = dict(zip(map(id, contest), judged(aurocs, worse), strict=True))
     ranks = dict(zip(map(id, contest), midranks([-value for value in aurocs]).tolist(), strict=True))
-    judged = []
-    for row in rows:
-        p_value, rank = p_values.get(id(row)), ranks.get(id(row))
-        standing = "" if rank is None else BEST if p_value is None else TIED if p_value > SIGNIFICANCE else ""
-        judged.append(replace(row, rank=rank, p_value=p_value, standing=standing))
-    return judged
+    return [
+        replace(row, rank=ranks[id(row)], standing=standings[id(row)].mark, p_value=standings[id(row)].p_value)
+        if id(row) in ranks
+        else row
+        for row in rows
+    ]
 
 
-def _p_value(best: Row, other: Row) -> float:
-    """Of `other` being as good as `best`: DeLong's paired test on each classifier, joined by twice the mean.
+def mean_over(group: str, rows: Sequence[Row]) -> Mean | None:
+    """A detector over some sets; the spread is that of the repeats' means, since their sets vary together.
 
-    With one repeat it is the two-sided test. With several, the one-sided p-values of "other is worse" are averaged
-    and doubled, which is valid however the repeats depend on one another (Rüschendorf 1982; Vovk & Wang 2020,
-    Biometrika 107), as they do, sharing their images.
+    None where there are no sets, or the detector was not repeated equally on them.
     """
-    one_sided = []
-    for a, b in zip(best.repeats, other.repeats, strict=True):
-        difference, p_value = delong_test(a.id_scores, a.ood_scores, b.id_scores, b.ood_scores)
-        one_sided.append(p_value / 2 if difference > 0 else 1 - p_value / 2)
-    return min(1.0, 2 * float(np.mean(one_sided)))
-
-
-def _mean(group: str, rows: list[Row]) -> Mean:
-    """Over the sets of a group; the spread is that of the repeats' means, since their sets vary together."""
+    if len({tuple(one.repeat for one in row.repeats) for row in rows}) != 1:
+        return None
     metrics = {
         name: Estimate.of(np.mean([[one.metrics[name] for one in row.trainings] for row in rows], axis=0).tolist())
         for name in METRICS

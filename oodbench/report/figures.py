@@ -1,135 +1,203 @@
-"""Static figures for papers: AUROC with its intervals as dots, and ROC curves, each as SVG and PNG."""
+"""Figures for papers, as PDF, SVG and PNG in a column's width or two: dots, means, ranks, ROC curves, histograms."""
 
 from __future__ import annotations
 
-import re
-from itertools import cycle
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from oodbench.files import atomic_write
-from oodbench.metrics import RECALL_PERCENT
-from oodbench.report.comparison import BEST, TIED, Block, Leaderboard, Row
-from oodbench.report.layout import block_title
-from oodbench.report.plots import points_at_95
+from oodbench.data.catalogue import ADVERSARIAL
+from oodbench.errors import unknown_name
+from oodbench.report.comparison import ALL_SETS, Block, Estimate, Leaderboard, Row
+from oodbench.report.curves import roc_grid, score_histograms
+from oodbench.report.names import Names
+from oodbench.report.paper import PaperTable, shown_detectors
+from oodbench.report.ranks import RankComparison, rank_comparison
+from oodbench.report.style import (
+    FORMS,
+    GREY,
+    SINGLE,
+    drawn,
+    label_below,
+    legend_below,
+    new_figure,
+    panels,
+    save,
+    styles,
+)
 from oodbench.statistics import delong_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe & Ito's palette, which colour-blind readers can tell apart."""
-
-STYLES = ("-", "--", "-.", ":", (0, (5, 1)))
-"""Line styles; their count shares no factor with that of the colours, so that pairs repeat late."""
-
-PER_LINE = 4
-"""Panels side by side."""
-
-RESOLUTION = 150
+LINE = 0.165
+"""Inches of a line with a detector's name."""
 
 
-def save_figures(leaderboard: Leaderboard, folder: Path) -> list[Path]:
-    """Write `auroc-ID-MODEL` and `roc-ID-MODEL` of each block, as .svg and .png; returns the paths."""
+def save_figures(
+    leaderboard: Leaderboard, folder: Path, paper: PaperTable | None = None, forms: Sequence[str] = ()
+) -> list[Path]:
+    """Write, of each block, `auroc`, `means`, `roc`, `ranks` and, a detector each, `scores`; returns the paths.
+
+    They are called `KIND-ID-MODEL`. Some blocks have less: ranks need three detectors on two sets, means a
+    group of several sets.
+
+    Args:
+        paper: whose names and order of detectors are taken.
+        forms: of FORMS; all by default.
+
+    Raises:
+        OodbenchError: there is no such form, or a detector of the order was not run.
+    """
+    paper = paper or PaperTable()
+    for form in forms:
+        if form not in FORMS:
+            raise unknown_name("form of figures", form, FORMS)
     paths = []
     for block in leaderboard.blocks:
-        name = re.sub(r"[^\w.-]+", "-", f"{block.id}-{block.model}")
-        for kind, draw in (("auroc", dot_plot), ("roc", roc_grid)):
-            figure = draw(block)
-            for form in ("svg", "png"):
-                paths.append(folder / f"{kind}-{name}.{form}")
-                _save(figure, paths[-1])
+        for kind, figure in _figures(block, shown_detectors(block, paper.order), paper.names):
+            paths += save(figure, folder, f"{kind}-{block.id}-{block.model}", forms or FORMS)
     return paths
 
 
-def dot_plot(block: Block) -> Figure:
-    """AUROC of every detector, one panel a set; lines are DeLong's 95 % intervals, filled dots are best or tied."""
-    figure, panels = _panels(len(block.sets), 2.6, 0.28 * len(block.detectors) + 0.9)
-    for ood, axes in zip(block.sets, panels, strict=True):
-        for place, detector in enumerate(block.detectors):
+def _figures(block: Block, detectors: list[str], names: Names) -> Iterator[tuple[str, Figure]]:
+    """(kind, figure) of all that the block has enough for."""
+    yield "auroc", dot_plot(block, detectors, names)
+    if mean_groups(block):
+        yield "means", mean_plot(block, detectors, names)
+    found = compared(block, detectors)
+    if found:
+        yield "ranks", rank_plot(*found, names)
+    yield "roc", roc_grid(block, detectors, names)
+    for detector in detectors:
+        yield f"scores-{detector}", score_histograms(block, detector, names)
+
+
+@drawn
+def dot_plot(block: Block, detectors: list[str], names: Names) -> Figure:
+    """AUROC of every detector, one panel a set; lines are DeLong's 95 % intervals, filled dots are best or tied.
+
+    Strokes are single runs, where there are several.
+    """
+    figure, axes_of = panels(len(block.sets), LINE * len(detectors) + 0.3, 0.25)
+    for ood, axes in zip(block.sets, axes_of, strict=True):
+        for place, detector in enumerate(detectors):
             row = block.rows.get((detector, ood))
             if row is not None:
                 _dot(axes, row, place)
-        axes.set_yticks(range(len(block.detectors)), block.detectors)
-        axes.set_ylim(len(block.detectors) - 0.5, -0.5)
-        axes.set_title(ood, fontsize=10)
-        axes.axvline(0.5, color="0.6", linestyle=":", linewidth=1)
-        axes.grid(axis="x", color="0.9")
-        axes.set_axisbelow(True)
-    runs = "; strokes: single runs" if len(block.first.repeats) > 1 else ""
-    title = f"{block_title(block)}: AUROC, 95 % intervals; filled: best, or tied with the best{runs}"
-    figure.suptitle(title, fontsize=10)
-    return figure
-
-
-def roc_grid(block: Block) -> Figure:
-    """ROC curves of the detectors that are no controls, one panel a set; the first run where there are several."""
-    figure, panels = _panels(len(block.sets), 2.6, 2.6)
-    contest = [d for d in block.detectors if not block.is_control(d)] or list(block.detectors)
-    for ood, axes in zip(block.sets, panels, strict=True):
-        for detector, colour, style in zip(contest, cycle(COLOURS), cycle(STYLES), strict=False):
-            row = block.rows.get((detector, ood))
-            if row is None:
-                continue
-            counts = row.first.counts
-            x, y = counts.ood_counts / counts.n_ood, counts.id_counts / counts.n_id
-            axes.plot(x, y, color=colour, linestyle=style, linewidth=1.4, label=detector)
-            for point, marker in zip(points_at_95(counts), "os", strict=True):
-                axes.plot(x[point], y[point], marker, color=colour, markersize=4, clip_on=False)
-        axes.plot([0, 1], [0, 1], color="0.8", linewidth=1, zorder=0)
-        axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
-        axes.set_title(ood, fontsize=10)
-    figure.supxlabel("share of OOD accepted", fontsize=10)
-    figure.supylabel("share of ID kept", fontsize=10)
-    handles = {h.get_label(): h for axes in panels for h in axes.get_legend_handles_labels()[0]}
-    figure.legend(handles=list(handles.values()), loc="outside right center", frameon=False, fontsize=8)
-    figure.suptitle(
-        f"{block_title(block)}: dots where {RECALL_PERCENT} % of ID is kept, squares where {RECALL_PERCENT} % of OOD "
-        f"is caught",
-        fontsize=10,
-    )
+        _detectors_down(axes, detectors, names)
+        axes.set_title(names.set(ood))
+        axes.axvline(50, color="0.6", linestyle=":", linewidth=0.8)
+        axes.grid(axis="x", color="0.9", linewidth=0.6)
+        axes.locator_params(axis="x", nbins=4)
+    label_below(axes_of, "AUROC (%)")
     return figure
 
 
 def _dot(axes: Axes, row: Row, place: int) -> None:
-    estimate = row.metrics["auroc"]
     ends = np.mean([delong_interval(one.id_scores, one.ood_scores) for one in row.trainings], axis=0)
-    colour = "0.5" if row.first.control else COLOURS[0]
-    filled = row.standing in (BEST, TIED)
-    axes.plot(ends, [place, place], color=colour, linewidth=1.5)
-    axes.plot(estimate.value, place, "o", color=colour, markerfacecolor=colour if filled else "white", markersize=5)
+    colour = GREY if row.first.control else styles(2)[1].colour
+    inside = colour if row.standing else "white"
+    axes.plot(100 * ends, [place, place], color=colour, linewidth=1.2)
+    axes.plot(100 * row.metrics["auroc"].value, place, "o", color=colour, markerfacecolor=inside, markersize=4)
     for one in row.trainings if len(row.trainings) > 1 else ():
-        axes.plot(one.metrics["auroc"], place, "|", color=colour, markersize=8)
+        axes.plot(100 * one.metrics["auroc"], place, "|", color=colour, markersize=6)
 
 
-def _panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    # Only now: importing matplotlib takes long. Its Figure, not pyplot, since pyplot keeps global state.
-    from matplotlib.figure import Figure
-
-    columns = min(count, PER_LINE)
-    lines = -(-count // columns)
-    figure = Figure(figsize=(width * columns + 1, height * lines + 0.6), layout="constrained")
-    grid = figure.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
-    panels: list[Axes] = list(grid.flat)
-    for empty in panels[count:]:
-        empty.set_visible(False)
-    for axes in panels:
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(labelsize=8)
-    # The lowest of each column, also where the last line of panels is not full.
-    for axes in panels[max(0, count - columns) : count]:
-        axes.tick_params(labelbottom=True)
-    return figure, panels[:count]
+def _detectors_down(axes: Axes, detectors: Sequence[str], names: Names) -> None:
+    axes.set_yticks(range(len(detectors)), [names.detector(one) for one in detectors])
+    axes.set_ylim(len(detectors) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
 
 
-def _save(figure: Figure, path: Path) -> None:
-    import matplotlib
+def mean_groups(block: Block) -> list[str]:
+    """The groups over whose sets there is a mean, or all sets where there is no group of several."""
+    sizes = {mean.group: len(mean.rows) for mean in block.means.values()}
+    groups = [group for group, size in sizes.items() if size > 1 and group != ALL_SETS]
+    return groups or [group for group, size in sizes.items() if size > 1]
 
-    # Text stays text, and the same runs give the same bytes.
-    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": "oodbench"}
-    metadata = {"Date": None} if path.suffix == ".svg" else {}
-    with atomic_write(path) as temporary, matplotlib.rc_context(settings):
-        figure.savefig(temporary, format=path.suffix.removeprefix("."), dpi=RESOLUTION, metadata=metadata)
+
+@drawn
+def mean_plot(block: Block, detectors: list[str], names: Names) -> Figure:
+    """The mean AUROC over the sets of each group, the detectors from best to worst; lines are ± one standard deviation
+    over runs."""
+    groups = mean_groups(block)
+    there = [one for one in detectors if all((one, group) in block.means for group in groups)] or list(detectors)
+
+    def mean(detector: str, group: str) -> Estimate | None:
+        found = block.means.get((detector, group))
+        return found.metrics["auroc"] if found else None
+
+    def height(detector: str) -> float:
+        values = [one.value for group in groups if (one := mean(detector, group))]
+        return -float(np.mean(values)) if values else 0.0
+
+    ordered = sorted(there, key=height)
+    figure = new_figure(SINGLE, LINE * len(ordered) + 0.75)
+    axes = figure.subplots()
+    for group, style in zip(groups, styles(len(groups)), strict=True):
+        places = [place for place, one in enumerate(ordered) if mean(one, group)]
+        found = [estimate for one in ordered if (estimate := mean(one, group))]
+        axes.errorbar(
+            [100 * one.value for one in found], places, xerr=[100 * (one.spread or 0) for one in found],
+            fmt=style.marker, color=style.colour, markersize=4.5, linewidth=1, label=names.group(group),
+        )  # fmt: skip
+    for place, one in enumerate(ordered):
+        values = [100 * estimate.value for group in groups if (estimate := mean(one, group))]
+        axes.plot([min(values, default=0), max(values, default=0)], [place, place], color="0.8", zorder=0)
+    _detectors_down(axes, ordered, names)
+    axes.grid(axis="x", color="0.9", linewidth=0.6)
+    axes.set_xlabel("mean AUROC (%)")
+    legend_below(figure, axes.get_legend_handles_labels()[0])
+    return figure
+
+
+def compared(block: Block, detectors: Sequence[str]) -> tuple[list[str], RankComparison, int] | None:
+    """Detectors that have all sets, their ranks by AUROC over those sets, and how many sets; None where too few."""
+    sets = [
+        ood
+        for ood in block.sets
+        if next(r for r in block.rows.values() if r.first.ood == ood).first.group != ADVERSARIAL
+    ]
+    there = [one for one in detectors if all((one, ood) in block.rows for ood in sets)]
+    if len(there) < 3 or len(sets) < 2:
+        return None
+    figures = [[block.rows[one, ood].metrics["auroc"].value for one in there] for ood in sets]
+    return there, rank_comparison(figures), len(sets)
+
+
+@drawn
+def rank_plot(detectors: list[str], found: RankComparison, sets: int, names: Names) -> Figure:
+    """Demšar's diagram: average ranks, bars between detectors that do not differ significantly."""
+    count = len(detectors)
+    order = np.argsort(found.ranks, kind="stable")
+    half = -(-count // 2)
+    bars = len(found.alike)
+    depth = 0.9 + 0.35 * bars
+    figure = new_figure(SINGLE, 0.55 + 0.15 * (depth + half))
+    axes = figure.subplots()
+    axes.set(xlim=(1 - 0.42 * (count - 1), count + 0.42 * (count - 1)), ylim=(depth + half + 0.6, -2.6))
+    axes.axis("off")
+    axes.plot([1, count], [0, 0], color="black", linewidth=0.8)
+    for rank in range(1, count + 1):
+        axes.plot([rank, rank], [-0.25, 0], color="black", linewidth=0.8)
+        axes.annotate(str(rank), (rank, -0.4), ha="center", va="bottom", fontsize=7)
+    for place, number in enumerate(order):
+        left = place < half
+        y = depth + (place if left else count - 1 - place)
+        rank, edge = found.ranks[number], 0.7 if left else count + 0.3
+        axes.plot([rank, rank, edge], [0, y, y], color="black", linewidth=0.6)
+        label = names.detector(detectors[number])
+        axes.annotate(label, (edge, y), (-2 if left else 2, 0), textcoords="offset points",
+                      ha="right" if left else "left", va="center", fontsize=7)  # fmt: skip
+    for at, (low, high) in enumerate(found.alike):
+        y = 0.5 + 0.35 * at
+        axes.plot([low - 0.04, high + 0.04], [y, y], color="black", linewidth=2.5, solid_capstyle="butt")
+    axes.plot([1, 1 + found.critical_difference], [-1.9, -1.9], "|-", color="black", linewidth=0.8, markersize=5)
+    p_value = f"p = {found.p_value:.2g}" if found.p_value >= 1e-4 else "p < 0.0001"
+    text = f"CD = {found.critical_difference:.2f} ({sets} sets; Friedman {p_value})"
+    axes.annotate(text, (1, -2.05), ha="left", va="bottom", fontsize=7)
+    return figure

@@ -1,8 +1,7 @@
-"""A leaderboard as CSV, markdown, LaTeX, tables of a terminal, or a pandas table."""
+"""A leaderboard as CSV, markdown, tables of a terminal, or a pandas table."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,7 @@ import pandas as pd
 
 from oodbench.metrics import METRICS
 from oodbench.report.comparison import Estimate, Leaderboard, Mean, Row
-from oodbench.report.html import environment, to_html
+from oodbench.report.html import to_html
 from oodbench.report.layout import (
     SUMMARY_MEANING,
     TIED_MARK,
@@ -25,30 +24,13 @@ from oodbench.report.layout import (
     published_figures,
     summary,
 )
+from oodbench.report.paper import to_latex
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 COLUMNS = ("id", "model", "detector", "ood", "group", "n_id", "n_ood", *METRICS, "id_accuracy", "garbage_share")
 """Of a run's leaderboard.csv, which a report's CSV begins with."""
-
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    **{special: f"\\{special}" for special in "&%$#_{}"},
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "±": r"$\pm$",
-    "≈": r"$\approx$",
-    "–": "--",
-    "·": r"$\cdot$",
-    "×": r"$\times$",
-    "<": r"$<$",
-    ">": r"$>$",
-}
-
-
-PANEL_WIDTH = 110
-"""Characters on a line of a LaTeX table: at the text width of an article its letters are two thirds of the text's."""
 
 
 def to_csv(leaderboard: Leaderboard) -> str:
@@ -79,37 +61,10 @@ def to_markdown(leaderboard: Leaderboard) -> str:
     parts = ["# OOD detection", "", *(f"- {line}" for line in legend(leaderboard)), ""]
     for block in leaderboard.blocks:
         parts += [f"## {block_title(block)}", "", *(f"- {fact}" for fact in block_facts(block)), ""]
-        for grid in (*overviews(block, leaderboard.grouped).values(), every_row(block)):
+        grids = (*overviews(block, leaderboard.grouped).values(), published_figures(block), every_row(block))
+        for grid in filter(None, grids):
             parts += [f"### {grid.title}", "", _markdown_table(grid), ""]
     return "\n".join(parts)
-
-
-def to_latex(leaderboard: Leaderboard) -> str:
-    """Tables to be put into a paper with \\input: booktabs, one a metric, classifier and ID set; in percent.
-
-    Published figures have a table of their own.
-    """
-    tables = []
-    for block in leaderboard.blocks:
-        published = published_figures(block)
-        grids = overviews(block, leaderboard.grouped) | ({"published": published} if published else {})
-        for metric, grid in grids.items():
-            # Once a block: on each table they would be longer than the table.
-            notes = (*block_facts(block), *legend(leaderboard)) if metric == "auroc" else ("In percent.",)
-            tables.append(
-                {
-                    "caption": " ".join([f"{block_title(block)}: {grid.title}.", *notes]),
-                    "label": f"tab:{re.sub('[^A-Za-z0-9]+', '-', f'{block.id}-{block.model}-{metric}')}",
-                    "panels": [
-                        {
-                            "header": [escape_latex(title) for title in panel.header],
-                            "lines": [[_latex_cell(cell) for cell in line] for line in panel.lines],
-                        }
-                        for panel in panels(grid)
-                    ],
-                }
-            )
-    return environment(latex=True).get_template("tables.tex.j2").render(tables=tables, escape=escape_latex)
 
 
 def terminal_tables(leaderboard: Leaderboard, width: int) -> Iterator[Table]:
@@ -135,7 +90,7 @@ def terminal_tables(leaderboard: Leaderboard, width: int) -> Iterator[Table]:
             yield shown
 
 
-def panels(grid: Grid, width: int = PANEL_WIDTH, between: int = 2) -> list[Grid]:
+def panels(grid: Grid, width: int, between: int = 2) -> list[Grid]:
     """The grid cut into grids of at most `width` characters a line, each with the first column and others in order.
 
     A grid has one column beside the first, however wide it is.
@@ -154,11 +109,6 @@ def panels(grid: Grid, width: int = PANEL_WIDTH, between: int = 2) -> list[Grid]
         Grid(grid.title, [grid.header[one] for one in cut], [[line[one] for one in cut] for line in grid.lines])
         for cut in cuts
     ]
-
-
-def escape_latex(text: str) -> str:
-    """Text that LaTeX prints as it is."""
-    return "".join(_LATEX.get(character, character) for character in text)
 
 
 FORMATS: dict[str, Callable[[Leaderboard], str]] = {
@@ -188,7 +138,7 @@ def _set_line(row: Row) -> dict[str, object]:
         "standing": row.standing,
         "p_value": row.p_value,
         "control": first.control,
-        **{f"{name}_published": value for name, value in row.published.items()},
+        **{f"{name}_published": one.value for name, one in row.published.items()},
         **({"published_source": row.source} if row.published else {}),
         **({"partial": partial} if partial else {}),
     }
@@ -229,8 +179,3 @@ def _markdown_table(grid: Grid) -> str:
 def _markdown_cell(cell: Cell) -> str:
     text = cell.text.replace("|", "\\|")
     return f"**{text}**" if cell.standing == "best" else f"{text} {TIED_MARK}" if cell.standing else text
-
-
-def _latex_cell(cell: Cell) -> str:
-    text = escape_latex(cell.text)
-    return rf"\textbf{{{text}}}" if cell.standing == "best" else rf"{text}\,$\approx$" if cell.standing else text

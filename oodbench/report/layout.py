@@ -75,7 +75,7 @@ def rank_text(rank: float | None) -> str:
 
 def published_text(row: Row) -> str:
     """Published figures of the row in percent, with their source; empty where there are none."""
-    figures = [f"{METRIC_TITLES[name]} {percent(value)}" for name, value in row.published.items()]
+    figures = [f"{METRIC_TITLES[name]} {estimate_text(value)}" for name, value in row.published.items()]
     return f"{', '.join(figures)} ({row.source})" if figures else ""
 
 
@@ -217,22 +217,30 @@ def every_row(block: Block) -> Grid:
     return Grid("Every row", list(columns), lines)
 
 
+def published_entries(block: Block) -> list[Row | Mean]:
+    """What others published figures for, rows and means over several sets."""
+    entries: list[Row | Mean] = [*block.rows.values(), *block.published_means]
+    return [entry for entry in entries if entry.published]
+
+
 def published_figures(block: Block) -> Grid | None:
     """One line a figure that others published, with the measured one; None where there are none."""
     lines = [
         [
-            Cell(detector_title(block, row.first.detector)),
-            Cell(row.first.ood),
+            Cell(detector_title(block, entry.first.detector)),
+            Cell(", ".join(row.first.ood for row in entry.rows)),
             Cell(METRIC_TITLES[name]),
-            Cell(estimate_text(row.metrics[name])),
-            Cell(percent(value)),
-            Cell(row.source),
+            Cell(estimate_text(entry.metrics[name])),
+            Cell(estimate_text(value)),
+            Cell(entry.source),
         ]
-        for row in block.rows.values()
-        for name, value in row.published.items()
+        for entry in published_entries(block)
+        for name, value in entry.published.items()
     ]
     header = ["detector", "OOD set", "metric", "measured", "published", "source"]
-    return Grid("Published figures beside the measured ones", header, lines) if lines else None
+    return (
+        Grid("Published figures beside the measured ones (several sets: their mean)", header, lines) if lines else None
+    )
 
 
 def detector_title(block: Block, detector: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -71,8 +72,24 @@ def test_figures_and_published(oodbench: Command, folder: Path, tmp_path: Path) 
     assert ended.code == 0, ended.err
     assert "known.csv, line 3: no row of the report is about that" in ended.err
     written = sorted((tmp_path / "figures").iterdir())
-    assert [path.suffix for path in written] == [".png", ".svg"] * 2 and str(written[0]) in ended.err
+    assert [path.suffix for path in written[:3]] == [".pdf", ".png", ".svg"] and str(written[0]) in ended.err
     assert "AUROC 75.0 (a paper)" in ended.out
+
+
+def test_a_paper_in_one_command(oodbench: Command, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "names.toml").write_text('[detectors]\n"energy(temperature=2)" = "Energy at 2"\n')
+    options = "--order", "energy(temperature=2),msp", "--columns", "bright", "--metrics", "auroc", "--decimals", "2"
+    names = "--names", tmp_path / "names.toml", "--figures", tmp_path / "figures", "--format-figures", "pdf"
+    ended = oodbench("report", folder, *options, *names, "-o", tmp_path / "table.tex")
+    assert ended.code == 0, ended.err
+    text = (tmp_path / "table.tex").read_text()
+    table = pd.read_csv(folder / "leaderboard.csv").query("ood == 'bright'").set_index("detector")["auroc"]
+    rows = [line for line in text.splitlines() if line.startswith(("Energy at 2 & ", "MSP & "))]
+    shown = [re.sub(r"\\\\|\\\w+{|}|&", " ", row).split()[-1] for row in rows]
+    assert [row.split(" & ")[0] for row in rows] == ["Energy at 2", "MSP"]
+    labels = ["energy(temperature=2)", next(one for one in table.index if one in ("smood", "msp"))]
+    assert shown == [f"{100 * table[label]:.2f}" for label in labels]
+    assert {path.suffix for path in (tmp_path / "figures").iterdir()} == {".pdf"}
 
 
 BAD = {
@@ -81,6 +98,15 @@ BAD = {
     "unknown format": (["RUN", "--format", "pdf"], "pdf"),
     "unknown ending": (["RUN", "-o", "OUT/table.pdf"], "--format"),
     "the same run twice": (["RUN", "RUN"], "is there twice"),
+    "unknown metric": (["RUN", "--format", "latex", "--metrics", "aurok"], "did you mean auroc"),
+    "unknown column": (["RUN", "--format", "latex", "--columns", "brigt"], "did you mean bright"),
+    "unknown detector": (["RUN", "--format", "latex", "--order", "energi,*"], "there is no detector in these runs"),
+    "an option of LaTeX": (["RUN", "--transpose"], "add --format latex"),
+    "unknown form of figures": (
+        ["RUN", "--figures", "OUT/f", "--format-figures", "gif"],
+        "there is no form of figures",
+    ),
+    "names that are missing": (["RUN", "--names", "nowhere.toml"], "nowhere.toml"),
     "missing published": (["RUN", "--published", "nowhere.csv", "-o", "OUT/a.md"], "nowhere.csv"),
 }
 

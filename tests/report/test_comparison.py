@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from oodbench.errors import OodbenchError
 from oodbench.metrics import METRICS, evaluate
-from oodbench.report.comparison import ALL_SETS, BEST, TIED, Block, Leaderboard, Row, compare
+from oodbench.report.comparison import ALL_SETS, Block, Leaderboard, Row, compare
+from oodbench.report.standings import BEST, TIED
 from oodbench.run_folder import Result
 from oodbench.statistics import bootstrap_fpr_interval, delong_interval, delong_test, holm
 from tests.report.conftest import Scores, gaussian_scores, write_run

@@ -5,19 +5,16 @@ from __future__ import annotations
 import io
 import itertools
 import re
-import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from oodbench.metrics import METRICS
 from oodbench.report.comparison import Leaderboard, compare
-from oodbench.report.formats import COLUMNS, escape_latex, panels, to_csv, to_html, to_latex, to_markdown
+from oodbench.report.formats import COLUMNS, panels, to_csv, to_html, to_markdown
 from oodbench.report.layout import Cell, Grid
 from oodbench.run_folder import Result
 from tests.report.conftest import gaussian_scores, write_run
@@ -89,9 +86,7 @@ def test_garbage_share_and_accuracy_are_those_of_the_detectors_own_classifier(bo
     shares = text[text.index("### Garbage share") : text.index("### Every row")]
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in shares.splitlines() if line.startswith("|")]
     assert lines[0] == ["detector", "near", "far", "mean of far"] and lines[2:] == [["poor", "50.0", "50.0", "50.0"]]
-    latex = to_latex(made)
-    assert "poor & 50.0 & 50.0 & 50.0" in latex and "tab:shapes-net-garbage-share" in latex
-    assert "nan" not in (text + latex).lower()
+    assert "nan" not in text.lower()
 
 
 def test_the_accuracy_is_the_models_whatever_detector_comes_first(board: Board) -> None:
@@ -101,7 +96,7 @@ def test_the_accuracy_is_the_models_whatever_detector_comes_first(board: Board) 
 
 def test_where_no_classifier_has_a_garbage_class_none_is_spoken_of(board: Board) -> None:
     made = board(CONTEST)
-    assert "arbage" not in to_markdown(made) + to_latex(made) + to_html(made)
+    assert "arbage" not in to_markdown(made) + to_html(made)
     assert "of their own" not in to_markdown(made)
 
 
@@ -159,25 +154,6 @@ def test_a_detector_without_a_set_has_a_dash_there(board: Board) -> None:
     assert [cell.strip() for cell in line.split("|")[3:-1]] == ["–", line.split("|")[4].strip(), "–", "–", "–"]
 
 
-@pytest.mark.parametrize("text", ["a_b", "50 %", "R&D", "#1", "$x$", "{a}", "x^2", "~/x", "a\\b", "≈ ± – · ×"])
-def test_escaped_latex_has_no_bare_special(text: str) -> None:
-    escaped = escape_latex(text)
-    bare = re.sub(r"\\[&%$#_{}]|\\text\w+\{\}|\$\\\w+\$", "", escaped)
-    assert not re.search(r"[&%$#_{}~^\\≈±–·×]", bare), escaped
-
-
-def test_latex_tables_are_complete(board: Board) -> None:
-    text = to_latex(board(CONTEST, grouped=True, groups={"near": "near"}))
-    begun, ended = re.findall(r"\\begin{(\w+)}", text), re.findall(r"\\end{(\w+)}", text)
-    assert sorted(begun) == sorted(ended) == ["table"] * 3 + ["tabular"] * 3
-    for tabular in re.findall(r"\\begin{tabular}{(l?r*)}(.*?)\\end{tabular}", text, re.S):
-        columns, body = tabular
-        lines = [line for line in body.splitlines() if line.endswith(r"\\")]
-        assert len(lines) == 5 and all(len(re.split(r"(?<!\\)&", line)) == len(columns) for line in lines)
-    assert re.search(r"good & \\textbf{\d\d\.\d}", text) and r"twin(p=1\_0) & " in text and r"\,$\approx$" in text
-    assert len(set(re.findall(r"\\label{.*?}", text))) == 3
-
-
 @given(st.lists(st.integers(1, 12), min_size=2, max_size=9), st.integers(1, 40))
 def test_panels_have_every_column_once_and_are_no_wider_than_asked(lengths: list[int], width: int) -> None:
     header = [f"{number}{'x' * (length - 1)}" for number, length in enumerate(lengths)]
@@ -191,17 +167,3 @@ def test_panels_have_every_column_once_and_are_no_wider_than_asked(lengths: list
     for panel, later in itertools.pairwise(cut):
         together = [*panel.header, later.header[1]]
         assert sum(2 * len(title) + 2 for title in together) > width
-
-
-@pytest.mark.skipif(not shutil.which("pdflatex"), reason="pdflatex is not on this machine (texlive-latex-recommended)")
-def test_latex_compiles(tmp_path: Path, board: Board) -> None:
-    scores = {(f"{d}_{{%#&$^~\\", name): values for (d, name), values in CONTEST.items()}
-    (tmp_path / "tables.tex").write_text(to_latex(board(scores, intervals=True, grouped=True)), encoding="utf-8")
-    (tmp_path / "paper.tex").write_text(
-        r"\documentclass{article}\usepackage{booktabs,graphicx}\begin{document}\input{tables.tex}\end{document}"
-    )
-    ended = subprocess.run(
-        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"], cwd=tmp_path, capture_output=True
-    )
-    assert ended.returncode == 0, ended.stdout.decode(errors="replace")[-2000:]
-    assert b"Overfull" not in ended.stdout and (tmp_path / "paper.pdf").is_file()
