@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ def _setting_options(function: Callable[..., None]) -> Callable[..., None]:
     declared: dict[str, Parameter] = {}
     defaults: dict[str, dict[str, str]] = {}
     for way, settings in WAYS.items():
-        declared = dict(all_parameters(type(settings))) | declared
+        declared = dict(_declared(way)) | declared
         for row in rows_of(settings):
             defaults.setdefault(row["name"], {})[way] = row["default"]
     for one in reversed(list(declared.values())):
@@ -39,15 +39,20 @@ def _setting_options(function: Callable[..., None]) -> Callable[..., None]:
 
 def _settings(way: str, values: dict[str, Any]) -> Any:
     given = {name: value for name, value in values.items() if value is not None}
-    known = all_parameters(type(WAYS[way]))
+    known = _declared(way)
     for name in given:
         if name not in known:
-            others = [other for other, settings in WAYS.items() if name in all_parameters(type(settings))]
+            others = [other for other in WAYS if name in _declared(other)]
             raise OodbenchError(
                 f"--{name.replace('_', '-')} is no setting of {_option(way)}; leave it out, or give "
                 f"{' or '.join(map(_option, others))}"
             )
     return changed(WAYS[way], given)
+
+
+def _declared(way: str) -> Mapping[str, Parameter]:
+    kind: type = type(WAYS[way])
+    return all_parameters(kind)
 
 
 def _option(way: str) -> str:
