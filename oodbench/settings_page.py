@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from tabulate import tabulate
 
 from oodbench.detectors.catalogue import DETECTORS
-from oodbench.inversion.settings import InversionSettings
+from oodbench.inversion.settings import InversionSettings, PyramidSettings, ReconstructionSettings
 from oodbench.parameters import rows_of
 from oodbench.recipes.catalogue import RECIPES
 
@@ -35,7 +35,11 @@ def _parts() -> Iterator[str]:
         yield f"### {name}\n\n{recipe.summary}\n"
         yield _table(recipe.settings("", "") if recipe.settings else None)
     yield "## `oodbench invert`\n"
+    yield _table(PyramidSettings())
+    yield "### `--by generator`\n"
     yield _table(InversionSettings())
+    yield "### `--reconstruct`\n"
+    yield _table(ReconstructionSettings())
 
 
 def _table(settings: object) -> str:

@@ -62,6 +62,33 @@ def cosine(features: Tensor) -> Tensor:
     return (unit.sum(dim=0).square().sum() - unit.square().sum()) / (count * (count - 1))
 
 
+def within_class(features: Tensor, targets: Tensor) -> Tensor:
+    """Mean cos(φ_i, φ_j) over the pairs i ≠ j of one class, in [−1, 1]; 0 where there is no such pair.
+
+    Args:
+        features: N×D.
+        targets: int64 N.
+    """
+    unit = normalised(features)
+    same = (targets[:, None] == targets) & ~torch.eye(len(targets), dtype=torch.bool, device=targets.device)
+    return (unit @ unit.T)[same].sum() / same.sum().clamp_min(1)
+
+
+def head_gradient(logits: Tensor, features: Tensor, targets: Tensor) -> Tensor:
+    """Mean over the images of ‖∂CE/∂(W, b)‖², of the last linear layer z = W φ + b: ‖p − e_y‖² (‖φ‖² + 1).
+
+    Small on images that the classifier was trained on (Suhail & Sethi, arXiv 2410.16884, who take all weights; the
+    head's have a closed form and need no second derivative).
+
+    Args:
+        logits: N×K.
+        features: N×D, the layer's inputs.
+        targets: int64 N.
+    """
+    error = logits.softmax(dim=1) - F.one_hot(targets, logits.shape[1])
+    return (error.square().sum(dim=1) * (features.square().sum(dim=1) + 1)).mean()
+
+
 def orthogonality(features: Tensor) -> Tensor:
     """(1/N²) Σ_ij (Ĝ_ij − δ_ij)² with Ĝ the Gram matrix of the L2-normalised features, in [0, 1].
 

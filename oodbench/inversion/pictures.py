@@ -42,7 +42,14 @@ def save_class_grid(
     save_grid(images, path, per_class, names or [str(number) for number in range(generator.num_classes)])
 
 
-def save_grid(images: np.ndarray, path: Path, per_class: int, names: Sequence[str]) -> None:
+def save_grid(
+    images: np.ndarray,
+    path: Path,
+    per_class: int,
+    names: Sequence[str],
+    title: str = "Generated images",
+    label: str = "class asked for",
+) -> None:
     """Write a PNG of N×C×H×W images in [0, 1], `per_class` a row, each row called by its name."""
     sheet, centres = tiles(images, per_class)
     height, width = sheet.shape[:2]
@@ -53,9 +60,24 @@ def save_grid(images: np.ndarray, path: Path, per_class: int, names: Sequence[st
     axes.set_xticks([])
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    axes.set_ylabel("class asked for")
-    axes.set_title("Generated images", fontsize=11)
+    axes.set_ylabel(label)
+    axes.set_title(title, fontsize=11)
     _save(figure, path)
+
+
+def save_pairs(made: np.ndarray, real: np.ndarray, path: Path, per_row: int = 10, rows: int = 4) -> None:
+    """Write a PNG of pairs of images, N×C×H×W in [0, 1], the real one below the made one; the first rows of them."""
+    kept = min(len(made), per_row * rows)
+    # Filled up with white, so that images of one kind do not slip into rows of the other.
+    fill = [(0, -kept % per_row)] + [(0, 0)] * 3
+    by_row = [
+        np.pad(part[:kept], fill, constant_values=1).reshape(-1, per_row, *part.shape[1:]) for part in (made, real)
+    ]
+    pairs = np.stack(by_row, axis=1)
+    images = pairs.reshape(-1, *made.shape[1:])
+    save_grid(
+        images, path, per_row, ["made", "training"] * len(pairs), "Made images, and the nearest training images", ""
+    )
 
 
 def tiles(images: np.ndarray, per_row: int) -> tuple[np.ndarray, list[float]]:

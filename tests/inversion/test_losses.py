@@ -224,3 +224,24 @@ def test_weights_that_make_no_sense_are_refused(name: str, value: float) -> None
 def test_weights_that_leave_nothing_are_refused() -> None:
     with pytest.raises(OodbenchError, match="above 0"):
         LossWeights(**dict.fromkeys(LOSSES, 0.0))
+
+
+@given(seed=seeds)
+def test_within_class_is_the_mean_over_pairs_of_one_class(seed: int) -> None:
+    features, targets = random(seed, 9, 4), torch.tensor([0, 1, 2, 0, 1, 0, 0, 1, 5])
+    pairs = [(i, j) for i in range(9) for j in range(9) if i != j and targets[i] == targets[j]]
+    expected = sum(float(F.cosine_similarity(features[i], features[j], dim=0)) for i, j in pairs) / len(pairs)
+    assert losses.within_class(features, targets).item() == pytest.approx(expected)
+    assert losses.within_class(features[:3], targets[:3]).item() == 0
+
+
+@given(seed=seeds)
+def test_the_heads_gradient_is_that_of_autograd(seed: int) -> None:
+    weight, bias = random(seed, 3, 5).requires_grad_(), random(seed + 1, 3).requires_grad_()
+    features, targets = random(seed + 2, 4, 5), torch.tensor([0, 2, 1, 1])
+    squares = []
+    for one, target in zip(features, targets, strict=True):
+        loss = F.cross_entropy((weight @ one + bias)[None], target[None])
+        squares.append(sum(float(part.square().sum()) for part in torch.autograd.grad(loss, [weight, bias])))
+    logits = (features @ weight.T + bias).detach()
+    assert losses.head_gradient(logits, features, targets).item() == pytest.approx(sum(squares) / 4)

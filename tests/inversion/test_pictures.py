@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 from PIL import Image
 
+from oodbench.inversion import pictures
 from oodbench.inversion.generator import Generator
 from oodbench.inversion.invert import Epoch, Inversion
 from oodbench.inversion.pictures import save_ablation, save_class_grid, save_curves, save_sweeps, tiles
@@ -96,3 +98,14 @@ def test_a_sweep_makes_one_figure_a_parameter(tmp_path: Path) -> None:
 def test_inversion_does_not_import_matplotlib_before_a_figure_is_drawn() -> None:
     code = "import sys, oodbench.inversion.pictures; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_pairs_stand_below_each_other_and_a_short_row_is_filled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[np.ndarray] = []
+    monkeypatch.setattr(pictures, "save_grid", lambda images, *rest: shown.append(images))
+    made = np.arange(5, dtype=np.float32).reshape(5, 1, 1, 1) / 10
+    pictures.save_pairs(made, made + 0.5, tmp_path / "pairs.png", per_row=3)
+    expected = [0, 0.1, 0.2, 0.5, 0.6, 0.7, 0.3, 0.4, 1, 0.8, 0.9, 1]
+    assert shown[0].flatten().tolist() == pytest.approx(expected)

@@ -50,3 +50,14 @@ def test_the_garbage_tables_are_those_of_the_cards() -> None:
         *map(garbage.ablation, ("garbage_share", "auroc")),
     ):
         assert shown.to_markdown(index=False, disable_numparse=True) in text
+
+
+def test_the_tables_of_pictures_in_the_readme_are_those_measured() -> None:
+    text = (FOLDER / "README.md").read_text(encoding="utf-8")
+    tables = {path.stem: pd.read_csv(path) for path in (FOLDER / "pictures").glob("*.csv")}
+    assert {"measures", "trials"} <= set(tables)
+    for table in tables.values():
+        assert table.drop(columns="command", errors="ignore").to_markdown(index=False, floatfmt=".3f") in text
+        for picture in table.get("picture", []):
+            assert (FOLDER / f"pictures/{picture}.png").is_file() and f"(pictures/{picture}.png)" in text
+        assert all(command in text for command in table.get("command", []))
