@@ -10,7 +10,7 @@ import json
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from oodbench.card import Card
+from oodbench.detectors.catalogue import in_force
 from oodbench.errors import OodbenchError, unknown_name
 from oodbench.files import atomic_write, safe_name, write_whole
 from oodbench.report.sheets import SHEETS_FOLDER
@@ -84,7 +85,7 @@ class Result:
         """A fitted detector with the threshold that keeps a share of the ID test images, for use in production.
 
         Args:
-            detector: its label, as tables have it.
+            detector: its label, as tables have it, or by an alias.
             model: the classifier, where several were run.
 
         Raises:
@@ -92,6 +93,7 @@ class Result:
         """
         from oodbench.guard import Guard, threshold_at
 
+        detector = in_force(detector)
         models = [of for of, label in self.fitted if label == detector]
         if not models:
             raise unknown_name("fitted detector", detector, {label for _, label in self.fitted})
@@ -161,11 +163,34 @@ class Result:
         for needed in (card_path, folder / SCORES_FILE):
             if not needed.is_file():
                 raise OodbenchError(f"there is no {needed}; give the folder of a run, which has a card and its scores")
-        card = Card.load(card_path)
-        scores = load_arrays(folder / SCORES_FILE)
+        with _reading(card_path):
+            card = _in_force(Card.load(card_path))
+        stored = load_arrays(folder / SCORES_FILE)
+        scores = {(model, in_force(label), name): found for (model, label, name), found in stored.items()}
         return cls(
             card, scores, _load_pictures(folder / WORST_FILE), _load_sheets(card, folder), _Stored(folder), card_path
         )
+
+
+def _in_force(card: Card) -> Card:
+    """The card with the names that its detectors have today."""
+
+    def timed(seconds: Mapping[str, float]) -> dict[str, float]:
+        parted = {key: key.partition(" ") for key in seconds}
+        return {f"{what}{space}{in_force(label)}": seconds[key] for key, (what, space, label) in parted.items()}
+
+    def of(record: dict[str, Any]) -> dict[str, Any]:
+        named: dict[str, Any] = {key: in_force(record[key]) for key in ("label", "detector") if key in record}
+        if "detectors" in record:
+            named["detectors"] = [*map(in_force, record["detectors"])]
+        return record | named | ({"seconds": timed(record["seconds"])} if "seconds" in record else {})
+
+    return replace(
+        card,
+        classifiers=[*map(of, card.classifiers)],
+        detectors=[of(one) | ({"name": in_force(one["name"])} if "name" in one else {}) for one in card.detectors],
+        metrics=[*map(of, card.metrics)],
+    )
 
 
 def save_arrays(arrays: Mapping[tuple[str, str, str], np.ndarray], path: Path) -> Path:
@@ -254,7 +279,7 @@ class _Stored(Mapping[tuple[str, str], "Detector"]):
         with _reading(index):
             files = json.loads(index.read_text(encoding="utf-8")) if index.is_file() else {}
             for name, (model, label) in files.items():
-                self._paths[model, label] = index.with_name(Path(name).name)
+                self._paths[model, in_force(label)] = index.with_name(Path(name).name)
 
     def __getitem__(self, key: tuple[str, str]) -> Detector:
         from oodbench.detectors.state import load_state

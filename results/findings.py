@@ -16,9 +16,9 @@ from oodbench.card import Card
 RESULTS = Path(__file__).parent
 PAGE = RESULTS.parent / "docs/findings.md"
 RUNS = ("digits", "mnist", "fashion-mnist", "cifar10")
-FOUR = ("smood", "lc", "odin", "oodl")
+FOUR = ("msp", "lc", "odin", "oodl")
 NORMS = {"L2": "odin(norm=l2)", "L1": "odin(norm=l1)", "ε = 0": "odin(epsilon=0)"}
-OWN = ("inversion", "smood", "lc", "odin", "oodl")
+OWN = ("inversion", "msp", "lc", "odin", "oodl")
 KINDS = {
     "noise": ("gaussian", "uniform", "rademacher", "blobs"),
     "structured": ("structured", "photos", "textures", "scenes"),

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from oodbench import Benchmark, Classifier, Machine, Result
 
-ONE_PASS = ("smood", "maxlogit", "energy", "lc", "oodl", "constant", "random")
+ONE_PASS = ("msp", "maxlogit", "energy", "lc", "oodl", "constant", "random")
 FIT, TEST, BRIGHT, DARK = 90, 41, 23, 17
 
 ANEW = Machine(store=False)

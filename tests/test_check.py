@@ -138,8 +138,8 @@ def test_a_float32_softmax_is_caught_and_named(
 ) -> None:
     monkeypatch.setattr("oodbench.detectors.softmax.top_log_odds", softmax)
     comparison = stored.check()
-    assert drifted(comparison) == {"smood"}
-    assert any(one.subject == "cnn8/smood/digits" and one.what.startswith(what) for one in comparison.drifts)
+    assert drifted(comparison) == {"msp"}
+    assert any(one.subject == "cnn8/msp/digits" and one.what.startswith(what) for one in comparison.drifts)
 
 
 def test_one_pixel_of_one_image_is_caught_and_named(stored: Stored, tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_a_changed_weight_is_caught_and_named(stored: Stored, tmp_path: Path) ->
     comparison = Stored(folder, stored.baseline).check()
     assert ("classifier cnn8", "content hash") in found(comparison)
     # All that read the logits, and none that reads what comes before the head.
-    assert drifted(comparison) == {"smood", "odin", "maxlogit", "energy"}
+    assert drifted(comparison) == {"msp", "odin", "maxlogit", "energy"}
 
 
 def with_scores(result: Result, key: tuple[str, str, str], scores: np.ndarray) -> Result:
@@ -208,7 +208,7 @@ def test_a_score_may_move_within_the_tolerance_and_not_beyond(stored: Stored, da
 
 
 def test_what_is_systematic_has_a_tighter_tolerance(stored: Stored) -> None:
-    key = ("cnn8", "smood", "structured")
+    key = ("cnn8", "msp", "structured")
     before = stored.baseline.scores[key]
     for share, drifts in ((0.99, 0), (1.01, 1)):
         moved = share * SAME_DEVICE["cpu"].usual * spreads(stored.baseline, key)
@@ -232,7 +232,7 @@ def test_a_score_that_is_not_finite_is_drift(stored: Stored) -> None:
 
 
 def test_across_device_classes_the_tolerance_is_looser(stored: Stored) -> None:
-    key = ("cnn8", "smood", "structured")
+    key = ("cnn8", "msp", "structured")
     before = stored.baseline.scores[key]
     moved = with_scores(stored.baseline, key, before + 0.5 * ACROSS_DEVICES.usual * spreads(stored.baseline, key))
     assert compare(stored.baseline, moved).drifts

@@ -65,7 +65,7 @@ def test_a_classifier_that_would_be_trained_anew_is_refused(stored: Stored, mode
 
 
 def test_a_detectors_own_classifier_that_would_be_trained_anew_is_refused(stored: Stored) -> None:
-    benchmark = stored.baseline.card.benchmark | {"detectors": ["smood", "inversion"]}
+    benchmark = stored.baseline.card.benchmark | {"detectors": ["msp", "inversion"]}
     with pytest.raises(OodbenchError, match="names no checkpoint of the classifier of inversion, so"):
         rerun(with_card(stored.baseline, benchmark=benchmark), CPU)
     alone = benchmark | {"models": [str(OF_INVERSION.resolve())]}

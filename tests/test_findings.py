@@ -39,7 +39,7 @@ def test_leaderboards_and_reports_are_those_of_the_cards(run: str) -> None:
 
 def test_best_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     """One set, two classifiers: oodl is best on both, odin's interval reaches it on the second, lc's on none."""
-    scores = {"smood": (60, 60), "lc": (70, 70), "odin": (80, 88), "oodl": (90, 90)}
+    scores = {"msp": (60, 60), "lc": (70, 70), "odin": (80, 88), "oodl": (90, 90)}
     rows = [
         {"classifier": name, "ood": "uniform", "detector": detector, "auroc": values[number]}
         for number, name in enumerate(("a", "b"))
@@ -50,4 +50,4 @@ def test_best_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FINDINGS, "reports", lambda: table)
     (row,) = FINDINGS.where_best().to_dict("records")
     assert row["oodl"] == "2 of 2 (90.0)" and row["odin"] == "1 of 2 (80.0–88.0)"
-    assert row["lc"] == "0 of 2 (70.0)" and row["smood"] == "0 of 2 (60.0)"
+    assert row["lc"] == "0 of 2 (70.0)" and row["msp"] == "0 of 2 (60.0)"

@@ -20,7 +20,7 @@ from oodbench.example import Example, make_example
 from oodbench.guard import fit, load_guard, threshold_at
 from oodbench.run_folder import Result
 
-SPECS = ("smood", "lc", "lc(mode=boundary)", "odin(norm=l2)", "oodl", "random")
+SPECS = ("msp", "lc", "lc(mode=boundary)", "odin(norm=l2)", "oodl", "random")
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_every_form_of_the_same_images_scores_the_same(example: Example) -> None
 
 def test_grey_and_larger_images_are_matched_as_in_a_run(example: Example) -> None:
     grey = np.random.default_rng(0).integers(0, 256, (5, 20, 24), dtype=np.uint8)
-    fitted = fit("smood", example.classifier, example.fit_images)
+    fitted = fit("msp", example.classifier, example.fit_images)
     as_set = fitted.score(ImageSet("grey", ArraySource(grey), ""))
     np.testing.assert_array_equal(fitted.score(grey), as_set)
     np.testing.assert_array_equal(fitted.score(torch.from_numpy(grey)[:, None]), as_set)
@@ -93,7 +93,7 @@ def test_grey_and_larger_images_are_matched_as_in_a_run(example: Example) -> Non
     ],
 )
 def test_images_of_another_form_are_refused(images: np.ndarray, words: str, example: Example) -> None:
-    fitted = fit("smood", example.classifier, example.fit_images)
+    fitted = fit("msp", example.classifier, example.fit_images)
     with pytest.raises(OodbenchError, match=words):
         fitted.score(images)
 
@@ -131,7 +131,7 @@ def test_a_run_that_was_saved_gives_the_same_guard(result: Result, example: Exam
 
 
 def test_another_network_is_refused(result: Result, tmp_path: Path) -> None:
-    path = result.guard("smood").save(tmp_path / "guard.safetensors")
+    path = result.guard("msp").save(tmp_path / "guard.safetensors")
     other = make_example().classifier.module
     with torch.no_grad():
         next(other.parameters()).flatten()[0] += 1e-3
@@ -143,14 +143,14 @@ def test_what_is_no_guard_is_refused(example: Example, tmp_path: Path) -> None:
     from oodbench.detectors.spec import build
     from oodbench.detectors.state import save_state
 
-    save_state(build("smood"), tmp_path / "detector.safetensors")
+    save_state(build("msp"), tmp_path / "detector.safetensors")
     with pytest.raises(OodbenchError, match="no guard"):
         load_guard(tmp_path / "detector.safetensors", example.classifier)
 
 
 def test_a_guard_asks_for_a_known_detector(result: Result) -> None:
-    with pytest.raises(OodbenchError, match="did you mean smood"):
-        result.guard("smod")
+    with pytest.raises(OodbenchError, match="did you mean msp"):
+        result.guard("mps")
 
 
 def test_the_threshold_is_an_order_statistic() -> None:

@@ -73,7 +73,7 @@ def test_a_damaged_file_is_made_anew(classifier: Classifier) -> None:
 
 
 def test_it_may_be_the_only_set() -> None:
-    benchmark = Benchmark(ood=("inverted",), models=(CHECKPOINT,), detectors=("smood", "energy"), limit=20)
+    benchmark = Benchmark(ood=("inverted",), models=(CHECKPOINT,), detectors=("msp", "energy"), limit=20)
     result = oodbench.run(benchmark, machine=Machine(device="cpu"))
     assert set(result.table.ood) == {"inverted"} and set(result.table.n_ood) == {20}
     assert "inverted" in result._repr_html_()
@@ -90,7 +90,7 @@ def test_in_a_run_each_model_has_its_own_and_no_mean_counts_it(tmp_path: object)
         id=f"npz:{tmp_path}/id.npz",
         fit=f"npz:{tmp_path}/fit.npz",
         ood=("uniform", "inverted"),
-        detectors=("smood", "energy", "ensemble"),
+        detectors=("msp", "energy", "ensemble"),
     )
     result = oodbench.run(benchmark, models, Machine(device="cpu"))
     records = [one for one in result.card.sets if one["name"] == "inverted"]

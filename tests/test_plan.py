@@ -41,7 +41,7 @@ def test_nothing_is_trained(
 ) -> None:
     """For a classifier that is to be trained, those that detectors have of their own, and an ensemble of some."""
     monkeypatch.setenv("OODBENCH_CACHE", str(tmp_path / "cache"))
-    detectors = ("smood", "inversion", "inversion(seed=1)", "confidence", "ensemble")
+    detectors = ("msp", "inversion", "inversion(seed=1)", "confidence", "ensemble")
     plan = make_plan(benchmark(image_files, detectors=detectors, models=("cnn8", "resnet20")), Machine())
     assert [(one.wanted.name, one.wanted.recipe) for one in plan.assignments] == [
         ("cnn8", "plain"),
@@ -60,7 +60,7 @@ def test_nothing_is_trained(
 
 def test_a_detector_is_not_fitted_by_the_plan(image_files: dict[str, str], small_classifier: Classifier) -> None:
     plan = make_plan(benchmark(image_files), Machine(), [small_classifier])
-    assert [*plan.detectors] == ["smood", "maxlogit", "energy", "lc", "oodl", "constant", "random"]
+    assert [*plan.detectors] == ["msp", "maxlogit", "energy", "lc", "oodl", "constant", "random"]
     assert [label for label, one in plan.detectors.items() if not one.fitted] == ["lc", "oodl"]
 
 
@@ -158,7 +158,7 @@ def words_of(code: str) -> dict[int, set[str]]:
 
 
 def test_words_are_found() -> None:
-    code = 'odin = 1  # lc\n"""smood"""\nx = torch.random\nf"say {energy} {1}, react(base=odin)"\n'
+    code = 'odin = 1  # lc\n"""msp"""\nx = torch.random\nf"say {energy} {1}, react(base=odin)"\n'
     found = words_of(code)
     assert found[1] >= {"odin"} and "lc" not in found[1] and not found[2]
     assert found[3] == {"x", "torch"} and found[4] >= {"energy", "react", "odin"}
@@ -182,7 +182,7 @@ def test_a_known_classifier_is_fine_tuned_and_left_as_it_was() -> None:
     from oodbench.models.load import load_classifier
 
     given = load_classifier(str(CHECKPOINT), num_classes=10, image_shape=(1, 8, 8))
-    work = Benchmark(ood=("uniform",), detectors=("smood", "inversion"))
+    work = Benchmark(ood=("uniform",), detectors=("msp", "inversion"))
     for name, starts in (("cnn8", True), ("mine", False)):
         plan = make_plan(work, Machine(device="cpu"), [given.called(name)])
         own = plan.assignments[1].wanted
@@ -194,7 +194,7 @@ def test_a_known_classifier_is_fine_tuned_and_left_as_it_was() -> None:
 def test_fine_tuning_in_a_run_keeps_the_classes() -> None:
     from oodbench import Benchmark
 
-    work = Benchmark(ood=("uniform",), models=(str(CHECKPOINT),), detectors=("smood", "inversion"))
+    work = Benchmark(ood=("uniform",), models=(str(CHECKPOINT),), detectors=("msp", "inversion"))
     result = run(work, machine=Machine(device="cpu"))
     before, own = result.card.classifiers
     report = own["training"]["report"]
@@ -202,4 +202,4 @@ def test_fine_tuning_in_a_run_keeps_the_classes() -> None:
     assert report["class_accuracy"] >= report["accuracy_before"] - own["training"]["settings"]["tolerance"]
     assert before["content_hash"] != own["content_hash"]
     rows = result.table.set_index("detector").auroc
-    assert rows["inversion"] > rows["smood"]
+    assert rows["inversion"] > rows["msp"]

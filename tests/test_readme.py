@@ -91,7 +91,7 @@ def test_the_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for example in blocks("python"):
         exec(example, names)
     table = names["result"].table
-    assert isinstance(table, pd.DataFrame) and set(table.detector) == {"smood", "odin", "oodl"}
+    assert isinstance(table, pd.DataFrame) and set(table.detector) == {"msp", "odin", "oodl"}
     assert names["guard"].is_ood(images).shape == (30,)
 
 

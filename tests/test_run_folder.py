@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oodbench import OodbenchError, Result
+from oodbench.check import compare as check
 from oodbench.detectors.base import Detector
 from oodbench.detectors.spec import build
 from oodbench.report.formats import to_csv, to_markdown
@@ -47,6 +48,24 @@ def result(tmp_path: Path) -> Result:
         sheets={sheet["file"]: b"png"},
         fitted=FITTED,
     )
+
+
+def test_detectors_have_their_names_of_today_in_runs_of_earlier_versions(tmp_path: Path) -> None:
+    """What is msp was smood; both runs are the same one, and what was saved then is read now."""
+    labels = ("smood", "react(base=smood,percentile=95)"), ("msp", "react(base=msp,percentile=95)")
+    old, new = (
+        Result.load(write_run(tmp_path / name, gaussian_scores(dict.fromkeys(of, 2.0))))
+        for name, of in zip(("old", "new"), labels, strict=True)
+    )
+    assert [one["label"] for one in old.card.detectors] == [*labels[1]]
+    assert {row["detector"] for row in old.card.metrics} == {*labels[1]} == {key[1] for key in old.scores}
+    assert to_csv(old.leaderboard) == to_csv(new.leaderboard)
+    on_cpu = (replace(one, card=replace(one.card, machine={"device": "cpu"})) for one in (old, new))
+    assert not check(*on_cpu).drifts
+    replace(old, fitted={("net", "smood"): build("msp")}).save(tmp_path / "saved")
+    read = Result.load(tmp_path / "saved")
+    assert read.guard("smood").detector == read.guard("msp").detector == build("msp")
+    assert [*read.fitted] == [("net", "msp")] and read.fitted["net", "msp"] == build("smood")
 
 
 def names_in(folder: Path) -> set[str]:

@@ -47,7 +47,7 @@ def test_odin_adds_one_gradient_and_one_pass_for_scored_images_alone(
 
 
 def test_nothing_is_fitted_where_no_detector_learns(small_classifier: Classifier, image_files: dict[str, str]) -> None:
-    plain = benchmark(image_files, detectors=("smood", "energy"))
+    plain = benchmark(image_files, detectors=("msp", "energy"))
     assert count_entering(small_classifier, lambda: run(plain, [small_classifier])) == TEST + BRIGHT + DARK
 
 
@@ -174,7 +174,7 @@ def test_a_score_that_is_not_finite_stops_the_run_and_is_named(
     ("changes", "message"),
     [
         ({"detectors": ("odin", "odin(epsilon=0.0014)")}, "odin is named twice"),
-        ({"detectors": ("smood",), "parameters": {"odin.epsilon": 0.1}}, "not among the detectors"),
+        ({"detectors": ("msp",), "parameters": {"odin.epsilon": 0.1}}, "not among the detectors"),
         ({"parameters": {"lc": 1}}, "names no detector's parameter"),
         ({"ood": ("gaussian",), "validation_ood": ("gaussian",)}, "same images"),
         ({"limit": 1}, "at least 2"),

@@ -19,7 +19,7 @@ from oodbench.report.runs import measurements
 from tests.recipes.conftest import QUICK, quick_training
 from tests.small_runs import ANEW, BRIGHT, DARK, FIT, TEST, benchmark, count_entering, linear, proxies
 
-OWN = ("smood", "inversion", "oodl", "inversion(reading=certainty)")
+OWN = ("msp", "inversion", "oodl", "inversion(reading=certainty)")
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_an_own_classifier_sees_every_scored_image_once_and_nothing_to_fit(
     assert base["images"]["fit"]["forward"] == FIT and "fit" not in record["images"]
     assert (record["name"], record["models"]) == ("small+inversion", ["small"])
     assert record["detectors"] == ["inversion", "inversion(reading=certainty)"]
-    assert base["detectors"] == ["smood", "oodl"]
+    assert base["detectors"] == ["msp", "oodl"]
 
 
 @pytest.mark.parametrize("given", [True, False])
@@ -89,7 +89,7 @@ def test_an_own_classifier_that_serves_several_models_is_passed_once(
 ) -> None:
     """A checkpoint that is given serves models of any architecture; one that is trained, those of its own."""
     own, bases = linear(4), [small_classifier, linear(3, "resnet20" if given else "linear")]
-    models, detectors = [one.name for one in bases], ("inversion",) if alone else ("smood", "inversion", "oodl")
+    models, detectors = [one.name for one in bases], ("inversion",) if alone else ("msp", "inversion", "oodl")
     checkpoint = tmp_path / "own.safetensors"
     quick_training(checkpoint)
     wanted = give(monkeypatch, own, Sheet("inversions", "what it was inverted to", b"png"))
@@ -116,12 +116,12 @@ def test_an_own_classifier_that_serves_several_models_is_passed_once(
 def test_other_detectors_score_as_if_there_were_no_own_classifier(
     small_classifier: Classifier, image_files: dict[str, str], own_classifiers: list[Classifier]
 ) -> None:
-    alone = run(benchmark(image_files, detectors=("smood", "oodl")), [small_classifier], ANEW)
+    alone = run(benchmark(image_files, detectors=("msp", "oodl")), [small_classifier], ANEW)
     beside = run(benchmark(image_files, detectors=OWN), [small_classifier], ANEW)
     assert len(own_classifiers) == 1
     for key, scores in alone.scores.items():
         np.testing.assert_array_equal(scores, beside.scores[key])
-    shared = [row for row in beside.card.metrics if row["detector"] in ("smood", "oodl")]
+    shared = [row for row in beside.card.metrics if row["detector"] in ("msp", "oodl")]
     assert shared == alone.card.metrics
     # Nor are the images recorded twice.
     assert beside.card.sets == alone.card.sets
@@ -142,8 +142,8 @@ def test_rows_of_own_classifiers_stand_in_the_same_table(
     rows = {row["detector"]: row for row in result.card.metrics if row["ood"] == "bright"}
     assert rows["inversion"]["id_accuracy"] == pytest.approx((predicted == stored["labels"]).mean())
     assert rows["inversion"]["garbage_share"] == pytest.approx((of_bright == 3).mean())
-    assert rows["smood"]["garbage_share"] is None
-    assert rows["smood"]["id_accuracy"] == result.card.classifiers[0]["id_accuracy"]
+    assert rows["msp"]["garbage_share"] is None
+    assert rows["msp"]["id_accuracy"] == result.card.classifiers[0]["id_accuracy"]
     result.save(tmp_path / "out")
     assert Card.load(tmp_path / "out" / "card.json") == result.card
     text, accuracy = to_markdown(result.leaderboard), f"{100 * result.card.classifiers[1]['id_accuracy']:.2f}"
@@ -210,7 +210,7 @@ def test_a_classifier_that_no_detector_reads_is_not_passed(
 def test_detectors_trained_otherwise_read_classifiers_of_their_own(
     small_classifier: Classifier, image_files: dict[str, str], own_classifiers: list[Classifier]
 ) -> None:
-    work = benchmark(image_files, detectors=("smood", "inversion", "inversion(seed=1)"))
+    work = benchmark(image_files, detectors=("msp", "inversion", "inversion(seed=1)"))
     result = run(work, [small_classifier])
     names = [record["name"] for record in result.card.classifiers]
     assert names == ["small", "small+inversion", "small+inversion(seed=1)"]
@@ -226,7 +226,7 @@ def test_an_output_that_is_no_class_is_no_answer(
     with torch.no_grad():
         own.module[1].bias[3] = 100  # type: ignore[index, union-attr, operator]
     give(monkeypatch, own)
-    result = run(benchmark(image_files, detectors=("smood", "confidence")), [small_classifier])
+    result = run(benchmark(image_files, detectors=("msp", "confidence")), [small_classifier])
     stored = np.load(image_files["id"].removeprefix("npz:"))
     with own.inference(), torch.no_grad():
         logits = own(torch.from_numpy(stored["images"])[:, None] / 255)

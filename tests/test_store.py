@@ -51,7 +51,7 @@ def check_equal(found: Result, expected: Result) -> None:
 
 def test_a_second_run_passes_no_image(small_classifier: Classifier, image_files: dict[str, str]) -> None:
     """With the same detectors, and with others, which read what nobody read before."""
-    work = benchmark(image_files, detectors=("smood", "odin", "oodl"))
+    work = benchmark(image_files, detectors=("msp", "odin", "oodl"))
     first, entered = passed(work, small_classifier)
     assert entered > 0
     again, entered = passed(work, small_classifier)

@@ -30,7 +30,7 @@ def measure(count: int) -> None:
             images = generator.integers(0, 256, (size, *SHAPE), dtype=np.uint8)
             np.savez(f"{folder}/{name}.npz", images=images, labels=np.arange(size) % 10)
         del images
-        detectors = ("smood", "lc", "odin", "energy", "knn", "random")
+        detectors = ("msp", "lc", "odin", "energy", "knn", "random")
         run(Benchmark(id=f"npz:{folder}/own_test.npz", ood=("uniform",), detectors=detectors), [classifier], Machine())
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 

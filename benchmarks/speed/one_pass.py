@@ -40,7 +40,7 @@ FILES = {
     "mnist": "mnist_test",
     "omniglot": "omniglot",
 }
-ONE_PASS = ("smood", "maxlogit", "energy", "lc", "oodl")
+ONE_PASS = ("msp", "maxlogit", "energy", "lc", "oodl")
 RGB = (3, 32, 32)
 
 

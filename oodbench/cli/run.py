@@ -56,7 +56,7 @@ def command(
     npy:FILE, folder:FOLDER, list:FILE (`path label` a line), hf:FILE or tar:FILE; CALLED=folder:FOLDER names them.
 
     \b
-    oodbench run --detector smood,lc,odin,oodl --ood noise
+    oodbench run --detector msp,lc,odin,oodl --ood noise
     oodbench run --detector odin --detector "odin(norm=l2)" --set odin.epsilon=0.002
     oodbench run --id cifar10 --model resnet20=resnet20.th --mean imagenet --std imagenet --ood textures,scenes
     """

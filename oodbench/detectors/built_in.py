@@ -54,11 +54,11 @@ class DetectorEntry:
 
 BUILT_IN = (
     DetectorEntry(
-        "smood",
-        "oodbench.detectors.softmax:Smood",
+        "msp",
+        "oodbench.detectors.softmax:Msp",
         "Hendrycks & Gimpel 2017 (arXiv 1610.02136)",
         "maximum softmax probability, as its log-odds, which do not saturate",
-        ("msp",),
+        ("smood",),
         default=True,
     ),
     DetectorEntry(

@@ -6,6 +6,7 @@ group `oodbench.detectors` there: `my-name = "package.module:Class"`.
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from importlib import metadata
 from typing import TYPE_CHECKING
@@ -60,6 +61,13 @@ def find(name: str) -> DetectorEntry:
     if name not in known:
         raise unknown_name("detector", name, known, "oodbench list detectors shows them all")
     return known[name]
+
+
+def in_force(label: str) -> str:
+    """A label, whose detectors may have aliases or names of earlier versions, with their names of today."""
+    current = {alias: entry.name for entry in catalogue().values() for alias in entry.aliases}
+    # At its start, and where a detector is another one's parameter.
+    return re.sub(r"(^|=)([^\s(),=]+)(?=[(),]|$)", lambda found: found[1] + current.get(found[2], found[2]), label)
 
 
 def name_of(detector_class: type[Detector]) -> str:

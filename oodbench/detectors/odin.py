@@ -17,7 +17,7 @@ class Odin(Detector):
 
     x̃ = x − ε·step(∇_x CE(z(x)/T, argmax z(x))), x in [0, 1] before normalisation; the score is the log-odds
     of max_k softmax(z(x̃)/T)_k, which rank as that probability does (see `top_log_odds`). With ε = 0 it costs
-    no pass, and with T = 1 too it is `smood`.
+    no pass, and with T = 1 too it is `msp`.
     """
 
     temperature: float = parameter(

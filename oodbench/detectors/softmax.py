@@ -35,7 +35,7 @@ def log_probabilities(logits: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @dataclass(frozen=True)
-class Smood(Detector):
+class Msp(Detector):
     """Maximum softmax probability, Hendrycks & Gimpel 2017 (arXiv 1610.02136), as log-odds.
 
     The score is log(p/(1 − p)) of p = max_k softmax(z)_k, a strictly increasing function of p: the ranks, and

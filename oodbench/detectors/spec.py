@@ -13,14 +13,14 @@ from oodbench.parameters import parameters, to_text
 
 
 def split_specs(text: str) -> list[str]:
-    """The specs in a list like `smood,odin(norm=l2,epsilon=0.1),lc`: commas inside parentheses do not part.
+    """The specs in a list like `msp,odin(norm=l2,epsilon=0.1),lc`: commas inside parentheses do not part.
 
     Raises:
         OodbenchError: a parenthesis has no partner, or there is nothing between two commas.
     """
     specs = _split(text, ",")
     if specs is None or "" in specs:
-        raise OodbenchError(f"'{text}' is not a list of detectors; write e.g. smood,odin(norm=l2,epsilon=0.1),lc")
+        raise OodbenchError(f"'{text}' is not a list of detectors; write e.g. msp,odin(norm=l2,epsilon=0.1),lc")
     return specs
 
 

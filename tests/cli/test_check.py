@@ -29,7 +29,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         for name, seed in (("same", 0), ("other", 1)):
             work = Benchmark(
-                models=("mine.safetensors",), ood=("uniform",), detectors=("smood", "energy"), limit=40, seed=seed
+                models=("mine.safetensors",), ood=("uniform",), detectors=("msp", "energy"), limit=40, seed=seed
             )
             run(work, machine=Machine(device="cpu")).save(folder / name)
             if name == "same":
@@ -59,7 +59,7 @@ def test_a_drifted_rerun_ends_with_1_and_names_it(
     assert ended.out.startswith("drift: ")
     for expected in ("cnn8/energy/digits", "cnn8/energy/uniform", "+1, ", "40 of 40 moved"):
         assert expected in ended.out
-    assert "smood" not in ended.out
+    assert "msp" not in ended.out
     assert (runs / "mine" / "scores.npz").read_bytes() == before
 
 

@@ -23,7 +23,7 @@ BEGINNINGS = {"csv": "id,model,detector", "md": "# OOD detection", "html": "<!do
 @pytest.fixture
 def folder(small_classifier: Classifier, image_files: dict[str, str], tmp_path: Path) -> Path:
     """The folder of a run."""
-    detectors = ("smood", "energy(temperature=2)", "lc", "constant")
+    detectors = ("msp", "energy(temperature=2)", "lc", "constant")
     benchmark = Benchmark(id=image_files["id"], ood=(image_files["bright"], image_files["dark"]), detectors=detectors)
     run(benchmark, [small_classifier]).save(tmp_path / "run")
     return tmp_path / "run"
@@ -67,7 +67,7 @@ def test_csv_agrees_with_that_of_the_run(oodbench: Command, folder: Path, tmp_pa
 
 
 def test_figures_and_published(oodbench: Command, folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "known.csv").write_text("id,detector,ood,source,auroc\nrot_test,smood,dark,a paper,0.75\n,x,y,z,\n")
+    (tmp_path / "known.csv").write_text("id,detector,ood,source,auroc\nrot_test,msp,dark,a paper,0.75\n,x,y,z,\n")
     ended = oodbench("report", folder, "--published", tmp_path / "known.csv", "--figures", tmp_path / "figures")
     assert ended.code == 0, ended.err
     assert "known.csv, line 3: no row of the report is about that" in ended.err
@@ -87,7 +87,7 @@ def test_a_paper_in_one_command(oodbench: Command, folder: Path, tmp_path: Path)
     rows = [line for line in text.splitlines() if line.startswith(("Energy at 2 & ", "MSP & "))]
     shown = [re.sub(r"\\\\|\\\w+{|}|&", " ", row).split()[-1] for row in rows]
     assert [row.split(" & ")[0] for row in rows] == ["Energy at 2", "MSP"]
-    labels = ["energy(temperature=2)", next(one for one in table.index if one in ("smood", "msp"))]
+    labels = ["energy(temperature=2)", next(one for one in table.index if one in ("msp", "msp"))]
     assert shown == [f"{100 * table[label]:.2f}" for label in labels]
     assert {path.suffix for path in (tmp_path / "figures").iterdir()} == {".pdf"}
 

@@ -41,7 +41,7 @@ def test_default_run_gives_every_file_and_every_row(default_run: Path) -> None:
     table = pd.read_csv(default_run / "leaderboard.csv")
     assert tuple(table.columns) == COLUMNS
     assert set(table.ood) == {"gaussian", "uniform", "structured", "photos"}
-    detectors = {"smood", "lc", "odin", "oodl", "maxlogit", "energy", "inversion", "constant", "random"}
+    detectors = {"msp", "lc", "odin", "oodl", "maxlogit", "energy", "inversion", "constant", "random"}
     assert set(table.detector) == detectors
     assert (table.pop("garbage_share").notna() == (table.detector == "inversion")).all()
     assert len(table) == 4 * 9 and not table.isna().any().any()
@@ -61,7 +61,7 @@ def test_default_run_makes_sense(default_run: Path) -> None:
     table = pd.read_csv(default_run / "leaderboard.csv").pivot(index="detector", columns="ood", values="auroc")
     assert (table.loc["constant"] == 0.5).all()
     assert ((table.loc["random"] - 0.5).abs() < 0.06).all()
-    assert (table.loc["smood"] > 0.8).all() and (table.loc["oodl", ["gaussian", "uniform"]] > 0.99).all()
+    assert (table.loc["msp"] > 0.8).all() and (table.loc["oodl", ["gaussian", "uniform"]] > 0.99).all()
     assert (table.loc["inversion"] > 0.95).all()
 
 
@@ -86,7 +86,7 @@ def test_rows_of_two_parameters_have_two_labels(oodbench: Command, image_files: 
 
 
 def test_own_files_bear_their_stem(oodbench: Command, image_files: dict[str, str], tmp_path: Path) -> None:
-    ended = oodbench("run", "--ood", image_files["dark"], "--detector", "smood", "--limit", "15", "--out", tmp_path)
+    ended = oodbench("run", "--ood", image_files["dark"], "--detector", "msp", "--limit", "15", "--out", tmp_path)
     assert ended.code == 0, ended.err
     table = pd.read_csv(tmp_path / "leaderboard.csv")
     assert list(table.ood) == ["dark"] and list(table.group) == ["other"] and list(table.n_ood) == [15]

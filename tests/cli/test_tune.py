@@ -28,12 +28,12 @@ def options(image_files: dict[str, str], tmp_path: Path) -> list[str]:
 def test_what_it_writes_is_run(oodbench: Command, options: list[str], tmp_path: Path) -> None:
     path = tmp_path / "new" / "tuned.toml"
     grid = ["--grid", "odin.epsilon=0,0.01", "--grid", "odin.temperature=1,10"]
-    ended = oodbench("tune", "--detector", "odin,knn(k=3),smood", *grid, *options, "-o", path)
+    ended = oodbench("tune", "--detector", "odin,knn(k=3),msp", *grid, *options, "-o", path)
     assert ended.code == 0, ended.err
     assert "pixel-shuffled, patch-shuffled" in ended.out and f"--benchmark {path}" in ended.err
     tuned = Benchmark.load(str(path))
-    assert tuned.detectors is not None and len(tuned.detectors) == 3 and {"knn(k=3)", "smood"} < set(tuned.detectors)
-    assert [one["asked"] for one in tuned.tuning] == ["odin", "knn(k=3)", "smood"]
+    assert tuned.detectors is not None and len(tuned.detectors) == 3 and {"knn(k=3)", "msp"} < set(tuned.detectors)
+    assert [one["asked"] for one in tuned.tuning] == ["odin", "knn(k=3)", "msp"]
     assert [len(one["trials"]) for one in tuned.tuning] == [5, 1, 1]
     ended = oodbench("run", "--benchmark", path, "--device", "cpu", "--out", tmp_path / "run")
     assert ended.code == 0, ended.err

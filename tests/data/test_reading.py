@@ -165,7 +165,7 @@ def test_only_drawn_images_are_decoded_and_each_once(
 def test_a_run_that_learns_nothing_decodes_no_training_image(
     pictures: Path, decoded: Paths, small_classifier: Classifier
 ) -> None:
-    run(of_folder(pictures, detectors=("energy", "smood", "odin")), [small_classifier])
+    run(of_folder(pictures, detectors=("energy", "msp", "odin")), [small_classifier])
     assert decoded and not any("train" in Path(where).parts for where in decoded)
 
 

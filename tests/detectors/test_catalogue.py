@@ -85,11 +85,11 @@ def test_a_detector_of_another_package(plug_in: Path) -> None:
     assert list(DETECTORS) == list(catalogue())[:-1]
 
 
-@pytest.mark.parametrize("taken", ["odin", "msp"])
+@pytest.mark.parametrize("taken", ["odin", "smood"])
 def test_two_detectors_of_one_name_are_refused(plug_in: Path, taken: str) -> None:
     plug_in.write_text(f"[oodbench.detectors]\n{taken} = largest_plug_in:Largest\n")
     with pytest.raises(OodbenchError, match=f"two detectors are called '{taken}'.*largest_plug_in:Largest"):
-        find("smood")
+        find("msp")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from oodbench.capture import PassCount
 from oodbench.detectors.odin import Odin
-from oodbench.detectors.softmax import Smood
+from oodbench.detectors.softmax import Msp
 from oodbench.example import Example, make_example
 from oodbench.live import passes
 from oodbench.outputs import Needs, Outputs
@@ -72,10 +72,10 @@ def test_with_a_step_it_costs_one_gradient_and_one_pass() -> None:
     assert count == PassCount(forward=n, gradient=n, perturbed=n)
 
 
-def test_at_temperature_one_without_a_step_it_is_smood_also_on_stored_outputs() -> None:
+def test_at_temperature_one_without_a_step_it_is_msp_also_on_stored_outputs() -> None:
     logits = 10 * torch.randn(100, 10, generator=torch.Generator().manual_seed(0))
     outputs = Outputs({"logits": logits})
-    assert torch.equal(Odin(temperature=1.0, epsilon=0.0).score(outputs), Smood().score(outputs))
+    assert torch.equal(Odin(temperature=1.0, epsilon=0.0).score(outputs), Msp().score(outputs))
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])

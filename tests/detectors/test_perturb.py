@@ -42,10 +42,10 @@ def test_moves_up_the_slope_of_its_own_score(base: str) -> None:
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
-def test_over_smood_it_is_odin_at_temperature_one(norm: str) -> None:
+def test_over_msp_it_is_odin_at_temperature_one(norm: str) -> None:
     # The slope of log(p/(1 − p)) is that of −CE = log p over 1 − p: it has the same direction.
     example = make_example(precision=torch.float64)
-    ours = example.fitted(build(f"perturb(base=smood,epsilon=0.01,norm={norm})"))
+    ours = example.fitted(build(f"perturb(base=msp,epsilon=0.01,norm={norm})"))
     odin = build(f"odin(temperature=1,epsilon=0.01,norm={norm})")
     found, expected = (example.scores(one, example.id_images) for one in (ours, odin))
     torch.testing.assert_close(found, expected, rtol=1e-7, atol=1e-9)

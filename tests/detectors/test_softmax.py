@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from oodbench.detectors.softmax import Entropy, Gen, Smood, log_probabilities, top_log_odds
+from oodbench.detectors.softmax import Entropy, Gen, Msp, log_probabilities, top_log_odds
 from oodbench.outputs import Outputs
 
 ROWS = st.lists(st.floats(-50, 50, width=32), min_size=2, max_size=6)
@@ -34,13 +34,13 @@ def test_equals_arithmetic_of_sixty_digits(row: list[float], temperature: float)
 def test_hand_case() -> None:
     # p = 1/2, 1/4, 1/4: the odds of the largest are 1.
     logits = torch.tensor([[2.0, 1.0, 1.0]]).log()
-    assert Smood().score(Outputs({"logits": logits})).item() == pytest.approx(0, abs=1e-7)
+    assert Msp().score(Outputs({"logits": logits})).item() == pytest.approx(0, abs=1e-7)
 
 
 def test_is_the_log_odds_of_the_softmax() -> None:
     logits = torch.randn(50, 7, generator=torch.Generator().manual_seed(0))
     largest = logits.double().softmax(dim=1).amax(dim=1)
-    torch.testing.assert_close(Smood().score(Outputs({"logits": logits})), (largest / (1 - largest)).log())
+    torch.testing.assert_close(Msp().score(Outputs({"logits": logits})), (largest / (1 - largest)).log())
 
 
 @given(tied=st.integers(2, 6))

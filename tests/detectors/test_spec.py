@@ -37,7 +37,7 @@ def value_of(facts: Parameter) -> st.SearchStrategy[Any]:
     return st.floats(low, high, allow_nan=False, allow_infinity=False)
 
 
-BASES = ("smood", "maxlogit", "energy")
+BASES = ("msp", "maxlogit", "energy")
 """Detectors that each of the catalogue can read through."""
 BOUNDS = (("low", "high"), ("lower", "upper"))
 """Parameters of which the first must not be above the second."""
@@ -95,13 +95,13 @@ def test_a_list_of_labels_splits_into_them(listed: list[Detector]) -> None:
         ("odin(epsilon=0)", "odin(epsilon=0)"),
         ("odin(temperature=1)", "odin(temperature=1)"),
         ("odin(epsilon=0.1234567)", "odin(epsilon=0.1234567)"),
-        ("msp", "smood"),
+        ("smood", "msp"),
         ("random(seed=123456789)", "random(seed=123456789)"),
         (f"{HERE}:Nearest", f"{HERE}:Nearest"),
         (f"{HERE}:Nearest( k = 7 )", f"{HERE}:Nearest(k=7)"),
         (f"{HERE}:Wrapper(base=energy)", f"{HERE}:Wrapper"),
         (f"{HERE}:Wrapper(base=odin())", f"{HERE}:Wrapper(base=odin)"),
-        (f"{HERE}:Wrapper(percentile=95, base=msp)", f"{HERE}:Wrapper(base=smood,percentile=95)"),
+        (f"{HERE}:Wrapper(percentile=95, base=smood)", f"{HERE}:Wrapper(base=msp,percentile=95)"),
         (
             f"{HERE}:Wrapper( base = odin ( norm = l2, epsilon = 2e-3 ) , percentile = 95 )",
             f"{HERE}:Wrapper(base=odin(epsilon=0.002,norm=l2),percentile=95)",
@@ -124,7 +124,7 @@ def test_the_label_is_of_the_detector_not_of_the_text() -> None:
 
 def test_parse_and_split() -> None:
     assert parse_spec("odin(norm=l2, epsilon=0.002)") == ("odin", {"norm": "l2", "epsilon": "0.002"})
-    assert split_specs("smood,odin(norm=l2,epsilon=0.1),lc") == ["smood", "odin(norm=l2,epsilon=0.1)", "lc"]
+    assert split_specs("msp,odin(norm=l2,epsilon=0.1),lc") == ["msp", "odin(norm=l2,epsilon=0.1)", "lc"]
     nested = f"{HERE}:Wrapper(base=odin(norm=l2,clip=true),percentile=95)"
     assert split_specs(f" lc , {nested},{nested} ") == ["lc", nested, nested]
     assert parse_spec(nested) == (f"{HERE}:Wrapper", {"base": "odin(norm=l2,clip=true)", "percentile": "95"})
@@ -166,7 +166,7 @@ def test_what_is_wrong_in_a_place_or_inside_is_said(spec: str, message: str) -> 
         build(spec)
 
 
-@pytest.mark.parametrize("text", ["", "smood,,lc", "smood,", "odin(norm=l2,lc", "odin)norm=l2(", "odin(norm=l2)),lc"])
+@pytest.mark.parametrize("text", ["", "msp,,lc", "msp,", "odin(norm=l2,lc", "odin)norm=l2(", "odin(norm=l2)),lc"])
 def test_what_is_no_list(text: str) -> None:
     with pytest.raises(OodbenchError):
         for spec in split_specs(text):
@@ -179,7 +179,7 @@ def test_what_is_no_list(text: str) -> None:
         ("odyn", r"no detector 'odyn'; did you mean odin or "),
         ("odin(epsilom=1)", r"no parameter of odin 'epsilom'; did you mean epsilon\?.*odin has: temperature, epsilon"),
         ("odin(zzz=1)", r"no parameter of odin 'zzz'; there are: .*temperature"),
-        ("smood(temperature=2)", "smood has no parameters, so 'temperature'"),
+        ("msp(temperature=2)", "msp has no parameters, so 'temperature'"),
         ("odin(epsilon=small)", "odin: epsilon must be a number, not 'small'"),
         ("odin(epsilon=nan)", "epsilon must be finite"),
         ("odin(epsilon=-1)", "epsilon must be finite and from 0"),

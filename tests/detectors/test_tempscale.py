@@ -9,7 +9,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from oodbench.detectors.softmax import Smood, top_log_odds
+from oodbench.detectors.softmax import Msp, top_log_odds
 from oodbench.detectors.tempscale import COLDEST, HOTTEST, TemperatureScaling
 from oodbench.errors import OodbenchError
 from oodbench.outputs import FitData, Outputs
@@ -40,11 +40,11 @@ def test_is_where_another_optimizer_ends_from_two_starts(temperature: float, bra
     assert found == pytest.approx(abs(best), rel=1e-5) and found == pytest.approx(temperature, rel=0.1)
 
 
-def test_scores_are_smood_at_that_temperature() -> None:
+def test_scores_are_msp_at_that_temperature() -> None:
     logits, labels = drawn(2.0)
     detector, outputs = fitted(logits, labels), Outputs({"logits": logits[:20]})
     assert torch.equal(detector.score(outputs), top_log_odds(logits[:20], detector.state["temperature"]))
-    assert not torch.equal(detector.score(outputs), Smood().score(outputs))
+    assert not torch.equal(detector.score(outputs), Msp().score(outputs))
 
 
 def test_a_fit_set_often_over_changes_nothing() -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from oodbench.capture import PassCount
 from oodbench.detectors.ensemble import MEASURES, agreement
-from oodbench.detectors.softmax import Smood
+from oodbench.detectors.softmax import Msp
 from oodbench.detectors.tta import TestTimeAugmentation as Tta
 from oodbench.example import make_example
 from oodbench.live import Live, passes
@@ -58,7 +58,7 @@ def test_without_shift_and_flip_every_view_is_the_image() -> None:
         for view in seen(Tta(shift=0, flip=False), example.id_images)
     )
     found = example.scores(Tta(shift=0, flip=False), example.id_images)
-    torch.testing.assert_close(found, example.scores(Smood(), example.id_images), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(found, example.scores(Msp(), example.id_images), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("measure", MEASURES)

@@ -62,7 +62,7 @@ def test_fault_44_images_to_fit_on_and_to_score_are_transformed_by_one_function(
     benchmark = Benchmark(
         id=f"npz:{tmp_path / 'own_test.npz'}",
         ood=(f"folder:{tmp_path / 'pngs'}",),
-        detectors=("smood", "lc"),
+        detectors=("msp", "lc"),
     )
     result = run(benchmark, [small_classifier])
     assert sum(entered) == sum(record["count"] for record in result.card.sets)
@@ -127,7 +127,7 @@ def test_fault_47_two_sets_of_one_name_are_told_apart(tmp_path: Path, digits: In
 def test_fault_47_counts_and_hashes_stand_on_the_card(
     image_files: dict[str, str], small_classifier: Classifier
 ) -> None:
-    benchmark = Benchmark(id=image_files["id"], ood=(image_files["bright"], "gaussian"), detectors=("smood",))
+    benchmark = Benchmark(id=image_files["id"], ood=(image_files["bright"], "gaussian"), detectors=("msp",))
     card = run(benchmark, [small_classifier]).card
     for row in card.metrics:
         (record,) = [one for one in card.sets if one["name"] == row["ood"]]

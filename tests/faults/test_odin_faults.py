@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from oodbench.classifier import Classifier
 from oodbench.detectors.odin import Odin
-from oodbench.detectors.softmax import Smood
+from oodbench.detectors.softmax import Msp
 from oodbench.example import Example, make_example
 from oodbench.live import Live, passes
 from oodbench.outputs import Needs
@@ -24,7 +24,7 @@ from tests.threads import one_thread as one_thread
 GRADIENT = Needs("logits", "gradient")
 
 
-def scores(detector: Odin | Smood, example: Example, batch_size: int = 64) -> Tensor:
+def scores(detector: Odin | Msp, example: Example, batch_size: int = 64) -> Tensor:
     return example.scores(detector, example.all_images, batch_size)
 
 
@@ -58,7 +58,7 @@ def test_fault_26_the_temperature_does_nothing() -> None:
         cold, hot = (scores(Odin(temperature, epsilon), example) for temperature in (1.0, 1000.0))
         assert (cold != hot).all()
         assert not torch.equal(cold.argsort(), hot.argsort())
-    assert torch.equal(scores(Odin(temperature=1.0, epsilon=0.0), example), scores(Smood(), example))
+    assert torch.equal(scores(Odin(temperature=1.0, epsilon=0.0), example), scores(Msp(), example))
 
 
 def test_fault_26_the_temperature_turns_steps() -> None:
@@ -121,8 +121,8 @@ def test_fault_30_the_gradient_of_an_image_is_its_own() -> None:
     torch.testing.assert_close(alone.input_gradient(1000.0)[0], whole.input_gradient(1000.0)[3], rtol=1e-9, atol=0)
 
 
-@pytest.mark.parametrize("detector", [Smood(), Odin(), Odin(norm="l2")])
-def test_fault_32_nothing_calls_eval(detector: Odin | Smood) -> None:
+@pytest.mark.parametrize("detector", [Msp(), Odin(), Odin(norm="l2")])
+def test_fault_32_nothing_calls_eval(detector: Odin | Msp) -> None:
     """ODIN's code scored batch norm in train mode; pytorch-ood gave AUROC 0.485, 0.472 and 0.612 by batch size."""
     example = make_example()
     example.classifier.module.eval()

@@ -17,7 +17,7 @@ from oodbench.detectors.base import Detector
 from oodbench.detectors.catalogue import catalogue
 from oodbench.detectors.logits import MaxLogit
 from oodbench.detectors.odin import Odin
-from oodbench.detectors.softmax import Smood
+from oodbench.detectors.softmax import Msp
 from oodbench.detectors.spec import build
 from oodbench.errors import OodbenchError
 from oodbench.metrics import Counts, auroc, fpr_at_95_id_recall
@@ -42,8 +42,8 @@ def fifty_digit_log_probability(row: list[float]) -> Decimal:
         return -sum((Decimal(value) - Decimal(top)).exp() for value in row).ln()
 
 
-@pytest.mark.parametrize("detector", [Smood(), Odin(temperature=1.0, epsilon=0.0)])
-def test_fault_16_msp_saturates_at_one(detector: Smood | Odin) -> None:
+@pytest.mark.parametrize("detector", [Msp(), Odin(temperature=1.0, epsilon=0.0)])
+def test_fault_16_msp_saturates_at_one(detector: Msp | Odin) -> None:
     """OpenOOD, pytorch-ood, oodeel: in float32 up to 90 % of the scores were exactly 1 and AUROC fell to 0.717."""
     logits = torch.cat([leading(30, 2, 300, 0), leading(60, 2, 300, 1)])
     saturated = logits.softmax(dim=1).amax(dim=1)
@@ -61,7 +61,7 @@ def test_fault_16_confident_networks_keep_their_auroc() -> None:
         [score(logits) for logits in (of_id, of_ood)]
         for score in (
             lambda logits: logits.softmax(dim=1).amax(dim=1),
-            lambda logits: Smood().score(Outputs({"logits": logits})),
+            lambda logits: Msp().score(Outputs({"logits": logits})),
         )
     )
     lost, kept = Counts.of(*float32), Counts.of(*ours)
@@ -75,8 +75,8 @@ def test_fault_17_nan_for_the_most_confident_sample(name: str) -> None:
     run_check(check_extreme_logits, build(name))
 
 
-@pytest.mark.parametrize("detector", [Smood(), MaxLogit(), build("energy"), build("odin(epsilon=0)")])
-def test_fault_17_on_the_logits_of_its_report(detector: Smood) -> None:
+@pytest.mark.parametrize("detector", [Msp(), MaxLogit(), build("energy"), build("odin(epsilon=0)")])
+def test_fault_17_on_the_logits_of_its_report(detector: Msp) -> None:
     """(200, 0, 0), and (±10,000, 0, …) and all equal; the more certain scores higher or as high."""
     rows = [[200.0, 0, 0], [1e4, 0, 0], [-1e4, 0, 0], [0, 0, 0], [1e4, 1e4, 1e4]]
     scores = detector.score(Outputs({"logits": torch.tensor(rows)}))

@@ -66,7 +66,7 @@ def as_is(scores: np.ndarray) -> np.ndarray:
 
 # Our detector, what it reads, theirs, what makes one of the other, and the relative tolerance: they compute in float32.
 CASES: tuple[tuple[str, Outputs, str, Callable[[np.ndarray], np.ndarray], float], ...] = (
-    ("smood", TEST, "MSP", in_probability, 1e-6),
+    ("msp", TEST, "MSP", in_probability, 1e-6),
     ("maxlogit", TEST, "MaxLogit", as_is, 1e-6),
     ("energy", TEST, "Energy", as_is, 1e-6),
     ("react", TEST, "ReAct", as_is, 1e-6),

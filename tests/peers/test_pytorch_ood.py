@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(not (PEERS / "workload.npz").is_file(), reason="
 
 # Our detector, theirs, and whether their score is minus our score, or minus the probability of these log-odds.
 UNFITTED = [
-    ("smood", "MSP", "probability"),
+    ("msp", "MSP", "probability"),
     ("maxlogit", "MaxLogit", "same"),
     ("energy", "Energy", "same"),
     ("odin", "ODIN", "probability"),
@@ -58,7 +58,7 @@ SETS = ("id", "textures", "gaussian")
 # pytorch-ood clips probabilities, so that OpenOOD's and oodeel's are compared; temperature scaling of pytorch-ood
 # stops far from its optimum.
 ON_ALL_SETS = [
-    ("smood", "pytorch-ood", "MSP", 1e-3),
+    ("msp", "pytorch-ood", "MSP", 1e-3),
     ("entropy", "pytorch-ood", "Entropy", 2e-3),
     ("gen", "OpenOOD", "GEN", 1e-3),
     ("gen", "oodeel", "GEN", 1e-3),
@@ -123,7 +123,7 @@ def test_scores_of_single_images_agree(classifier: Classifier, theirs: dict[str,
         tolerance = 1e-4 * max(1.0, expected.std()) if kind == "same" else 2e-5
         assert np.median(np.abs(score - expected)) < tolerance / 10, (spec, name)
         assert np.abs(score - expected).max() < tolerance, (spec, name)
-        apart = expected < 0.9999 if spec == "smood" else np.isfinite(expected)  # their probabilities tie at 1
+        apart = expected < 0.9999 if spec == "msp" else np.isfinite(expected)  # their probabilities tie at 1
         assert spearmanr(score[apart], expected[apart])[0] > 0.999, (spec, name)
 
 

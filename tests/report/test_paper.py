@@ -162,7 +162,7 @@ def test_order_by_rank_and_controls_by_name(board: Board) -> None:
     ranks = {name: block.average_rank(name) for name in GAPS}
     by_rank = sorted((one for one in GAPS if ranks[one] is not None), key=lambda one: ranks[one] or 0)
     assert [line[0] for line in lines_of(text)[2:]] == [PaperTable().names.detector(one) for one in by_rank]
-    controls = to_latex(made, PaperTable(order=("random", "smood")))
+    controls = to_latex(made, PaperTable(order=("random", "msp")))
     assert [line[0] for line in lines_of(controls)[2:]] == ["Random", "MSP"]
     assert not any("textbf" in field for field in row_of(controls, "Random"))
 
@@ -192,7 +192,7 @@ def test_everything_that_comes_with_oodbench_has_a_display_name() -> None:
     names = Names.load()
     assert {same_name(name) for name in DETECTORS} <= set(names.detectors)
     assert set(DATASETS) <= set(names.sets) and set(MODELS) <= set(names.models)
-    assert (names.detector("smood"), names.detector("odin(norm=l2)")) == ("MSP", "ODIN (norm=l2)")
+    assert (names.detector("msp"), names.detector("odin(norm=l2)")) == ("MSP", "ODIN (norm=l2)")
     assert (names.set("cifar100"), names.detector("mine:Mine(k=3)")) == ("CIFAR-100", "mine:Mine(k=3)")
 
 
