@@ -63,8 +63,7 @@ def train_by_hand(
         raise OodbenchError(f"the recipe {wanted.recipe} does not fine-tune or calibrate; these do: {able}")
     start = _start(wanted, id_set, device)
     architecture = start.name if start else wanted.architecture or default_model(id_set.image_shape)
-    by_default = recipe.finetuning if start and recipe.finetuning else recipe.settings
-    settings = changed(by_default(id_set.name, architecture), wanted.values)
+    settings = changed(recipe.defaults(id_set, architecture, start is not None), wanted.values)
     named = [id_set.name, architecture, *([] if wanted.recipe == PLAIN else [wanted.recipe])]
     checkpoint = out or Path(f"{'-'.join(named)}.safetensors")
     check_writable(checkpoint.parent)

@@ -12,6 +12,7 @@ from oodbench.errors import unknown_name
 
 if TYPE_CHECKING:
     from oodbench.classifier import Classifier
+    from oodbench.data.load import InDistribution
     from oodbench.outputs import Outputs
     from oodbench.recipes.sheet import Sheet
 
@@ -24,7 +25,8 @@ class Recipe:
         summary: what it makes, in a few words.
         settings: (ID set, architecture) → the default settings, a dataclass of `parameters`.
         train: as `plain.train_plain`; None where nothing is trained.
-        finetuning: the same as `settings`, for a network that is trained already, of recipes whose `train` takes one.
+        finetuning: the same as `settings`, for a network that is trained already and so many fit images, of recipes
+            whose `train` takes one.
         derive: the classifier made of those under test, where nothing is trained.
         combine: what a derived classifier makes of images, of what those make of them that it is derived from; None:
             it is asked itself.
@@ -39,13 +41,20 @@ class Recipe:
     summary: str
     settings: Callable[[str, str], Any] | None = None
     train: Callable[..., Any] | None = None
-    finetuning: Callable[[str, str], Any] | None = None
+    finetuning: Callable[[str, str, int], Any] | None = None
     derive: Callable[[Sequence[Classifier]], Classifier] | None = None
     combine: Callable[[Sequence[Outputs]], Outputs] | None = None
     more_outputs: int = 0
     column: str | None = None
     high_for: Literal["ID", "OOD"] = "ID"
     sheet: Callable[[Path], Sheet | None] | None = None
+
+    def defaults(self, id_set: InDistribution, architecture: str, from_trained: bool) -> Any:
+        """The settings of a training on an ID set, where the user gives none."""
+        if from_trained and self.finetuning is not None:
+            return self.finetuning(id_set.name, architecture, len(id_set.fit))
+        assert self.settings is not None
+        return self.settings(id_set.name, architecture)
 
 
 @dataclass(frozen=True)

@@ -105,8 +105,7 @@ def obtain(
 def _trained(wanted: Wanted, recipe: Recipe, id_set: InDistribution, device: torch.device, reporter: Reporter) -> Path:
     """The checkpoint of a training on the whole training split of the ID set, done now or earlier."""
     assert recipe.settings is not None and recipe.train is not None
-    by_default = recipe.finetuning if wanted.start and recipe.finetuning else recipe.settings
-    settings = changed(by_default(id_set.name, wanted.architecture), wanted.parameters)
+    settings = changed(recipe.defaults(id_set, wanted.architecture, wanted.start is not None), wanted.parameters)
     checkpoint = _cached(wanted, settings, id_set)
     by = "" if wanted.recipe == PLAIN else f" by the recipe {wanted.recipe}"
     what = f"{wanted.start.name if wanted.start else wanted.architecture}{by} on {id_set.name}"

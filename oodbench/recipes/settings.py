@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -11,6 +12,9 @@ from oodbench.training import TrainingSettings, default_settings
 
 NATURAL_ALLOWED = 0.03
 """Share of ID images that garbage may take where they are natural images: what is in them lies among the rest."""
+
+FINETUNING_STEPS, FINETUNING_BATCH = 400, 96
+"""Steps that fine-tuning takes at least, and ID images of each."""
 
 By = Literal["latents", "generator"]
 Output = Literal["learned", "constant"]
@@ -76,9 +80,14 @@ def default_garbage_settings(id_name: str, architecture: str) -> GarbageSettings
     return GarbageSettings(replace(training, epochs=epochs, learning_rate=rate), allowed=allowed)
 
 
-def finetuning_settings(id_name: str, architecture: str) -> GarbageSettings:
-    """The same for a network that is trained already: a few hundred steps (of CIFAR-10's images) at a low rate."""
-    training = replace(default_settings(id_name, architecture), epochs=2, batch_size=96)
+def finetuning_settings(id_name: str, architecture: str, images: int) -> GarbageSettings:
+    """The same for a network that is trained already: two epochs at a low rate, of few images as many as are needed.
+
+    Args:
+        images: of the ID set, to fit on.
+    """
+    epochs = max(2, math.ceil(FINETUNING_STEPS * FINETUNING_BATCH / images))
+    training = replace(default_settings(id_name, architecture), epochs=epochs, batch_size=FINETUNING_BATCH)
     return GarbageSettings(
         replace(training, learning_rate=training.learning_rate / 5),
         LatentSettings(steps=20, step_size=0.3, images=128),

@@ -29,7 +29,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 
     def spread(column: str) -> pd.Series:
         return by_set[column].agg(
-            lambda values: "–".join(f"{100 * v:.2f}" for v in sorted({values.min(), values.max()}))
+            lambda values: "–".join(dict.fromkeys(f"{100 * v:.2f}" for v in (values.min(), values.max())))
         )
 
     shown = {"garbage share": spread("garbage_share"), "AUROC": spread("auroc")}
@@ -52,9 +52,10 @@ def tuned(folder: Path = FOLDER / RUNS[2]) -> pd.DataFrame:
     return (100 * table).round(2).reset_index()
 
 
-def ablation(column: str, path: Path = FOLDER / "garbage_ablation.csv") -> pd.DataFrame:
+def ablation(id_set: str, column: str, path: Path = FOLDER / "garbage_ablation.csv") -> pd.DataFrame:
     """By variant and OOD set a column of garbage_ablation.csv in percent, the mean over so many seeds."""
     rows = pd.read_csv(path)
+    rows = rows[rows["id"] == id_set]
     table = rows.pivot_table(index="variant", columns="ood", values=column, sort=False)
     seeds = rows.groupby("variant", sort=False)["seed"].nunique()
     families = rows.groupby("variant", sort=False)["selection_share"].mean()

@@ -68,7 +68,7 @@ def fine_tuned(halves: Path, weights: Path, data_root: Path) -> Setup:
     )
     half = load_id(f"npz:{halves / 'cifar10-calibrate.npz'}", fit="cifar10", data_root=data_root, seed=0).test
     ood = ("mnist", "fashion-mnist", "notmnist", "omniglot", "textures", "scenes", "tinyimagenet", "cifar100")
-    settings, given = finetuning_settings("cifar10", "resnet20"), {"start_from": network, "calibrate_on": half}
+    settings, given = finetuning_settings("cifar10", "resnet20", 25_000), {"start_from": network, "calibrate_on": half}
     return Setup(f"npz:{halves / 'cifar10-half.npz'}", "cifar10", "resnet20", settings, ood, given)
 
 

@@ -361,5 +361,6 @@ def test_defaults_are_valid_for_every_kind_of_set() -> None:
     assert default_garbage_settings("digits", "cnn8").every < default_garbage_settings("mnist", "cnn28").every
     assert default_garbage_settings("cifar10", "cnn32").output == "constant"
     assert default_garbage_settings("mine", "resnet50").training.learning_rate == pytest.approx(0.008)
-    tuned = finetuning_settings("cifar10", "resnet20")
+    tuned = finetuning_settings("cifar10", "resnet20", 50_000)
+    assert tuned.training.epochs == 2 and finetuning_settings("cifar10", "resnet20", 960).training.epochs == 40
     assert tuned.output == "constant" and tuned.training.augment and tuned.training.learning_rate == 0.02
