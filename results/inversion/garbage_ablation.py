@@ -32,7 +32,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "inversion from noise": {"start": "noise"},
     "compositions, not inverted": {"steps": 0},
     "compositions, inverted by latents": {},
-    "compositions, inverted by latents, those with an uncertainty of 0.5": {"uncertainty": 0.5},
+    "compositions, inverted by latents, uncertain ones": {"uncertainty": 0.5},
     "compositions, inverted by a generator": {"by": "generator"},
 }
 
