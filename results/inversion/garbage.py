@@ -7,7 +7,9 @@ from pathlib import Path
 import pandas as pd
 
 FOLDER = Path(__file__).parent
-RUNS = ("mnist", "fashion-mnist", "cifar10-resnet20")
+TUNED = ("cifar10-resnet20", "cifar10-resnet32")
+"""Runs of a network that was there before, beside detectors of that network."""
+RUNS = ("mnist", "fashion-mnist", *TUNED)
 COLUMNS = [
     "run", "reading", "ood", "id_accuracy", "garbage_share", "auroc", "fpr_at_95_id_recall", "n_ood", "seed",
 ]  # fmt: skip
@@ -43,9 +45,9 @@ def readings(table: pd.DataFrame) -> pd.DataFrame:
     return (100 * means).round(2).reset_index()
 
 
-def tuned(folder: Path = FOLDER / RUNS[2]) -> pd.DataFrame:
+def tuned(run: str) -> pd.DataFrame:
     """AUROC by detector and OOD set, in percent, of the fine-tuned network beside the network before."""
-    rows = pd.read_csv(folder / "leaderboard.csv")
+    rows = pd.read_csv(FOLDER / run / "leaderboard.csv")
     table = rows.pivot_table(index="detector", columns="ood", values="auroc", sort=False)
     natural = [name for name in table.columns if name not in ("gaussian", "uniform", "rademacher", "blobs")]
     table = table[natural].assign(mean=table[natural].mean(axis=1))

@@ -51,7 +51,7 @@ def test_the_garbage_tables_are_those_of_the_cards() -> None:
     for shown in (
         garbage.summary(table),
         garbage.readings(table),
-        garbage.tuned(),
+        *map(garbage.tuned, garbage.TUNED),
         *(garbage.ablation(one, what) for one in ("fashion-mnist", "cifar10") for what in ("garbage_share", "auroc")),
     ):
         assert shown.to_markdown(index=False, disable_numparse=True) in text
