@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = {
     "changelog.md": "CHANGELOG.md",
     "contributing.md": "CONTRIBUTING.md",
+    "results-digits.md": "results/digits/leaderboard.md",
     "results.md": "results/README.md",
     "results-inversion.md": "results/inversion/README.md",
 }
