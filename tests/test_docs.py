@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 import tomllib
 import types
@@ -170,6 +171,23 @@ def test_the_version_stands_in_one_place(capsys: pytest.CaptureFixture[str]) -> 
     executed("versioning.md", {})
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert capsys.readouterr().out.strip() == project["version"]
+
+
+@pytest.mark.slow
+def test_a_detector_of_one_file_is_tuned_and_compared_by_the_commands_of_the_page(tmp_path: Path) -> None:
+    code = blocks("write-a-detector.md")[0]
+    assert len(code.splitlines()) <= 25
+    (tmp_path / "nearest.py").write_text(code, encoding="utf-8")
+    script = next(text for text in blocks("write-a-detector.md", "sh") if "tune" in text)
+    script = re.sub("^oodbench", f"'{sys.executable}' -m oodbench", script, flags=re.MULTILINE)
+    done = subprocess.run(
+        ["bash", "-ec", script.replace("PYTHONPATH=.", f"PYTHONPATH=.:'{ROOT}'")],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"\| nearest:NearestMean\S* +\| \*\*", done.stdout), "it is the better one there"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
