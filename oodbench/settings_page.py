@@ -29,20 +29,21 @@ def _parts() -> Iterator[str]:
     yield "## Detectors\n"
     for name, entry in DETECTORS.items():
         yield f"### {name}\n\n{entry.summary} ({entry.paper})\n"
-        yield _table(entry.load()())
+        yield settings_table(entry.load()())
     yield "## Recipes\n"
     for name, recipe in RECIPES.items():
         yield f"### {name}\n\n{recipe.summary}\n"
-        yield _table(recipe.settings("", "") if recipe.settings else None)
+        yield settings_table(recipe.settings("", "") if recipe.settings else None)
     yield "## `oodbench invert`\n"
-    yield _table(PyramidSettings())
+    yield settings_table(PyramidSettings())
     yield "### `--by generator`\n"
-    yield _table(InversionSettings())
+    yield settings_table(InversionSettings())
     yield "### `--reconstruct`\n"
-    yield _table(ReconstructionSettings())
+    yield settings_table(ReconstructionSettings())
 
 
-def _table(settings: object) -> str:
+def settings_table(settings: object) -> str:
+    """Markdown: a row a setting."""
     rows = rows_of(settings) if settings is not None else []
     return tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True) + "\n" if rows else "Nothing.\n"
 

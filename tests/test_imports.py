@@ -27,6 +27,7 @@ LAYERS = (
     {"benchmark", "guard", "training", "worst_seen"},
     {"recipes"},
     {"assignments", "example", "subject", "run_folder", "settings_page", "own_sets"},
+    {"catalogue_page"},
     {"plan"},
     {"distributed"},
     {"testing", "measure", "record", "study"},
