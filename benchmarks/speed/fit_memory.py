@@ -3,14 +3,14 @@
     python benchmarks/speed/fit_memory.py [--images 50000] [--features 2048] [--classes 1000] [--detectors knn,vim]
 
 Features are drawn: a mean of each class's own and noise around it; logits are a linear head's. Each detector is fitted
-in a process of its own, in which the memory is read 50 times a second, so that what lasts shorter may be missed.
+in a process of its own, in which the memory is read 50 times a second, so that what lasts shorter may be missed. Of
+Linux only, as it forks and reads /proc.
 """
 
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
+import multiprocessing
 import threading
 import time
 from pathlib import Path
@@ -32,7 +32,8 @@ def resident() -> int:
 
 
 def fit_data(images: int, features: int, classes: int) -> FitData:
-    """What detectors are fitted on."""
+    """What detectors are fitted on; by one thread, as a process that used several may not fork."""
+    torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(classes, features, generator=generator)
     labels = torch.arange(images) % classes
@@ -45,8 +46,8 @@ def fit_data(images: int, features: int, classes: int) -> FitData:
     return FitData(Outputs({"features": drawn, "logits": logits}, head), labels)
 
 
-def fit(name: str, data: FitData) -> str:
-    """A line: peak above the memory before, and seconds."""
+def fit(name: str, data: FitData) -> None:
+    """Print a line: peak above the memory before, and seconds."""
     detector, before, done = build(name), resident(), threading.Event()
     peak = [before]
 
@@ -62,7 +63,8 @@ def fit(name: str, data: FitData) -> str:
     finally:
         done.set()
         watcher.join()
-    return f"{name}: {(peak[0] - before) / GIB:.2f} GiB above the features, {time.perf_counter() - started:.1f} s"
+    above, seconds = (peak[0] - before) / GIB, time.perf_counter() - started
+    print(f"{name}: {above:.2f} GiB above the features, {seconds:.1f} s", flush=True)
 
 
 def main() -> None:
@@ -71,16 +73,14 @@ def main() -> None:
     parser.add_argument("--features", type=int, default=2048)
     parser.add_argument("--classes", type=int, default=1000)
     parser.add_argument("--detectors", default=",".join(name for name in DETECTORS if reads_stored(name)))
-    parser.add_argument("--here", action="store_true", help="fit in this process")
     arguments = parser.parse_args()
     size = arguments.images, arguments.features, arguments.classes
-    if arguments.here:
-        print(fit(arguments.detectors, fit_data(*size)))
-        return
     print("{:,} images, {:,} features, {:,} classes".format(*size), flush=True)
-    options = [f"--{what}={value}" for what, value in zip(("images", "features", "classes"), size, strict=True)]
+    data, context = fit_data(*size), multiprocessing.get_context("fork")
     for name in arguments.detectors.split(","):
-        subprocess.run([sys.executable, __file__, *options, f"--detectors={name}", "--here"], check=False)
+        process = context.Process(target=fit, args=(name, data))
+        process.start()
+        process.join()
 
 
 def reads_stored(name: str) -> bool:
