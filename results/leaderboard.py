@@ -83,12 +83,29 @@ def published() -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
+def imagenet() -> pd.DataFrame:
+    """A line a detector, with intervals; bold: the best on a set, ≈: tied with it."""
+    rows = rows_of("imagenet")
+    seconds = seconds_of("imagenet", rows["model"].iloc[0])
+    table = []
+    for detector in _by_rank(rows):
+        own = rows[rows["detector"] == detector]
+        line = {"detector": detector}
+        for one in own.to_dict("records"):
+            text = f"{one['auroc']:.1f} [{one['auroc_low']:.1f}, {one['auroc_high']:.1f}]"
+            line[one["ood"]] = {"best": f"**{text}**", "tied": f"{text} ≈"}.get(one["standing"], text)
+        line["average rank"] = "–" if own["control"].all() else f"{own['rank'].mean():.1f}"
+        line["seconds"] = f"{seconds[detector]:.1f}"
+        table.append(line)
+    return pd.DataFrame(table)
+
+
 def _by_rank(rows: pd.DataFrame) -> list[str]:
     ranks = rows.groupby("detector", sort=False)["rank"].mean()  # that of a control is missing
     return [str(name) for name in ranks.sort_values(kind="stable", na_position="last").index]
 
 
-TABLES = {one.__name__: one for one in (cifar10, published)}
+TABLES = {one.__name__: one for one in (cifar10, published, imagenet)}
 
 
 def page(text: str) -> str:

@@ -24,7 +24,7 @@ def test_the_tables_are_those_of_the_committed_runs(made: ModuleType) -> None:
     assert text.count("\n|--") + text.count("\n|:-") == len(made.TABLES), "a table that no script makes"
 
 
-@pytest.mark.parametrize("run", [*FINDINGS.RUNS, "cifar10-all"])
+@pytest.mark.parametrize("run", [*FINDINGS.RUNS, "cifar10-all", "imagenet"])
 def test_leaderboards_and_reports_are_those_of_the_cards(run: str) -> None:
     folder = ROOT / "results" / run
     measured = pd.DataFrame(Card.load(folder / "card.json").metrics, columns=list(COLUMNS)).astype(
