@@ -5,11 +5,11 @@ A run's report.csv is `oodbench report FOLDER --intervals --apart --format csv`.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+from tables import filled
 
 from oodbench.card import Card
 
@@ -121,13 +121,8 @@ TABLES = {one.__name__: one for one in (where_best, lc_readings, norms, inversio
 
 
 def page(text: str) -> str:
-    """The page with each table, which stands after its name in a comment, made anew."""
-
-    def made(found: re.Match[str]) -> str:
-        table = TABLES[found[1]]().to_markdown(index=False, disable_numparse=True)
-        return f"<!-- {found[1]} -->\n{table}\n"
-
-    return re.sub(r"<!-- (\w+) -->\n(?:\|.*\n)*", made, text)
+    """The page with each table made anew."""
+    return filled(text, TABLES)
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ def one_round(
     off, on = (Machine(batch_size=batch_size, store=store) for store in (False, True))
     found: dict[str, Seconds] = {}
     found["run, no store"], result = timed_run(classifier, benchmark, off, ONE_PASS)
-    images = passed_images(benchmark, result)
+    images = passed_images(classifier, benchmark, result)
     found["bare"], _ = timed(lambda: bare_pass(classifier, images, batch_size))
     found["first run with the store"], result = timed_run(classifier, benchmark, on, ONE_PASS)
     show("first run", result)
@@ -137,7 +137,7 @@ def timed_run(
     return timed(lambda: run(changed, [classifier], machine))
 
 
-def passed_images(benchmark: Benchmark, result: Result) -> list[Tensor]:
+def passed_images(classifier: Classifier, benchmark: Benchmark, result: Result) -> list[Tensor]:
     """All images that passed in the run, proxies included, as the network takes them, uint8."""
 
     def stored(path: str) -> np.ndarray:
@@ -148,7 +148,7 @@ def passed_images(benchmark: Benchmark, result: Result) -> list[Tensor]:
     fit = stored(benchmark.id.replace("_test.npz", "_train.npz"))
     fit_set = ImageSet("fit", ArraySource(fit), "workload")
     proxies = [record["name"] for record in result.card.sets if record["role"] == "proxy"]
-    made = [make_proxy(name, fit_set, 0).read(0, len(fit)) for name in proxies]
+    made = [make_proxy(name, fit_set, 0, classifier.form).read(0, len(fit)) for name in proxies]
     return [match(images, RGB) for images in (stored(benchmark.id), fit, *map(stored, benchmark.ood), *made)]
 
 

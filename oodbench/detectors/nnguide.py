@@ -9,7 +9,7 @@ from torch import Tensor
 
 from oodbench.detectors.base import Detector, State, parameter
 from oodbench.detectors.fitting import drawn, finite, normalised
-from oodbench.detectors.knn import BLOCK
+from oodbench.detectors.knn import rows_at_once
 from oodbench.errors import OodbenchError
 from oodbench.outputs import FitData, Needs, Outputs
 
@@ -44,6 +44,6 @@ class NearestNeighbourGuidance(Detector):
 
     def score(self, outputs: Outputs) -> Tensor:
         bank = self.state["bank"]
-        blocks = normalised(outputs.features).split(max(1, BLOCK // len(bank)))
+        blocks = normalised(outputs.features).split(rows_at_once(bank))
         guidance = torch.cat([(block @ bank.T).topk(self.k, dim=1).values.mean(dim=1) for block in blocks])
         return outputs.logits.double().logsumexp(dim=1) * guidance

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import threshold
 
 from oodbench.detectors.base import Detector, State, parameter
 from oodbench.detectors.fitting import drawn, finite, normalised
-from oodbench.detectors.knn import BLOCK
+from oodbench.detectors.knn import rows_at_once
 from oodbench.outputs import FitData, Needs, Outputs
 
 
@@ -38,11 +39,11 @@ class Relation(Detector):
         return {"features": normalised(features), "probabilities": logits.softmax(dim=1)}
 
     def score(self, outputs: Outputs) -> Tensor:
-        rows = max(1, BLOCK // len(self.state["features"]))
+        rows = rows_at_once(self.state["features"])
         parts = zip(outputs.features.split(rows), outputs.logits.split(rows), strict=True)
         return torch.cat([self._relation(features, logits.double().softmax(dim=1)) for features, logits in parts])
 
     def _relation(self, features: Tensor, p: Tensor) -> Tensor:
-        cosine = (normalised(features) @ self.state["features"].T).clamp_min(0)
-        kernel = cosine * (p @ self.state["probabilities"].T)
-        return (kernel.pow(self.power) * (kernel > self.threshold)).mean(dim=1)
+        kernel = (normalised(features) @ self.state["features"].T).clamp_min_(0)
+        kernel = threshold(kernel.mul_(p @ self.state["probabilities"].T), self.threshold, 0.0)
+        return (kernel if self.power == 1 else kernel.pow(self.power)).mean(dim=1)

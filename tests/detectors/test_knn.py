@@ -56,9 +56,10 @@ def test_features_of_zeros_are_at_distance_one() -> None:
 
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = scores(drawn(200, 0), drawn(41, 1), 5)
-    monkeypatch.setattr(knn, "BLOCK", 3 * 200)
-    torch.testing.assert_close(scores(drawn(200, 0), drawn(41, 1), 5), whole, rtol=1e-12, atol=0)
     monkeypatch.setattr(knn, "BLOCK", 1)
+    monkeypatch.setattr(knn, "LEAST_ROWS", 3)
+    torch.testing.assert_close(scores(drawn(200, 0), drawn(41, 1), 5), whole, rtol=1e-12, atol=0)
+    monkeypatch.setattr(knn, "LEAST_ROWS", 1)
     torch.testing.assert_close(scores(drawn(200, 0), drawn(41, 1), 5), whole, rtol=1e-12, atol=0)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.special import logsumexp
 
-from oodbench.detectors import nnguide
+from oodbench.detectors import knn
 from oodbench.detectors.nnguide import NearestNeighbourGuidance
 from oodbench.errors import OodbenchError
 from oodbench.outputs import FitData, Outputs
@@ -37,7 +37,8 @@ def test_equals_the_formula(k: int) -> None:
 
 def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = scores()
-    monkeypatch.setattr(nnguide, "BLOCK", 1)
+    monkeypatch.setattr(knn, "BLOCK", 1)
+    monkeypatch.setattr(knn, "LEAST_ROWS", 1)
     np.testing.assert_allclose(scores(), whole, rtol=1e-12)
 
 

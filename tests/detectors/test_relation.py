@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from oodbench.detectors import relation
+from oodbench.detectors import knn
 from oodbench.detectors.relation import Relation
 from oodbench.outputs import FitData, Outputs
 
@@ -43,5 +43,6 @@ def test_a_fit_set_often_over_and_blocks_change_nothing(monkeypatch: pytest.Monk
     whole = scores(Relation())
     often = Outputs({name: one.repeat(20, 1) for name, one in FIT.tensors().items()})
     np.testing.assert_allclose(scores(Relation(), often), whole, rtol=1e-9)
-    monkeypatch.setattr(relation, "BLOCK", 1)
+    monkeypatch.setattr(knn, "BLOCK", 1)
+    monkeypatch.setattr(knn, "LEAST_ROWS", 1)
     np.testing.assert_allclose(scores(Relation()), whole, rtol=1e-12)

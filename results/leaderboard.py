@@ -1,0 +1,117 @@
+"""Writes the tables of docs/leaderboard.md from the committed runs: `python results/leaderboard.py`.
+
+A run's report.csv is `oodbench report FOLDER --intervals --apart --format csv`.
+"""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+import pandas as pd
+from tables import filled
+
+from oodbench.card import Card
+
+RESULTS = Path(__file__).parent
+PAGE = RESULTS.parent / "docs/leaderboard.md"
+NEAR, FAR = ("cifar100", "tinyimagenet"), ("mnist", "textures", "scenes")
+TIMED = "resnet32"
+"""The network whose seconds are shown; those of another are in its card."""
+
+
+def rows_of(run: str) -> pd.DataFrame:
+    """The rows of single sets, AUROCs and intervals in percent."""
+    rows = pd.read_csv(RESULTS / run / "report.csv")
+    rows = rows[rows["ood"].notna()].copy()
+    for column in ("auroc", "auroc_low", "auroc_high"):
+        rows[column] *= 100
+    return rows
+
+
+def seconds_of(run: str, model: str) -> dict[str, float]:
+    """Seconds that each detector took beyond the pass whose outputs all share: to fit, and to score all images."""
+    card = Card.load(RESULTS / run / "card.json")
+    found: dict[str, float] = {}
+    for one in card.classifiers:
+        if model in one["models"]:
+            for label in one["detectors"]:
+                # One that reads another classifier also pays for that one's pass.
+                own = [] if one["name"] == model else [key for key in one["seconds"] if key.startswith("network")]
+                found[label] = sum(one["seconds"].get(key, 0.0) for key in (f"fit {label}", f"score {label}", *own))
+    return found
+
+
+def cifar10() -> pd.DataFrame:
+    """A line a detector, by average rank over all sets and networks; controls last."""
+    rows = rows_of("cifar10-all").assign(top=lambda rows: rows["standing"].notna())
+    cases = rows.pivot_table(index=["model", "ood"], columns="detector", values="auroc")
+    above = cases.gt(cases["msp"], axis=0).sum()
+    seconds = seconds_of("cifar10-all", TIMED)
+    table = []
+    for detector in _by_rank(rows):
+        own = rows[rows["detector"] == detector]
+        line = {"detector": detector}
+        for ood, of_set in own.groupby("ood", sort=False):
+            tops = f" ({of_set['top'].sum()})" if of_set["top"].any() else ""
+            line[str(ood)] = f"{of_set['auroc'].mean():.1f}{tops}"
+        control = own["control"].all()
+        line["average rank"] = "–" if control else f"{own['rank'].mean():.1f}"
+        line["above msp"] = f"{above[detector]} of {len(cases)}"
+        line["seconds"] = f"{seconds[detector]:.1f}"
+        table.append(line)
+    return pd.DataFrame(table)
+
+
+def published() -> pd.DataFrame:
+    """Mean AUROCs over the near and the far sets here, and OpenOOD's, of the detectors that have both."""
+    with resources.files("oodbench").joinpath("report/literature/openood-cifar10.csv").open(encoding="utf-8") as file:
+        theirs = pd.read_csv(file).pivot_table(index="detector", columns="ood", values="auroc") * 100
+    near, far = "+".join(NEAR), next(name for name in theirs if "svhn" in name)
+    ours = rows_of("cifar10-all").pivot_table(index="detector", columns="ood", values="auroc")
+    table = [
+        {
+            "detector": detector,
+            "near, here": f"{ours.loc[detector, list(NEAR)].mean():.1f}",
+            "near, OpenOOD": f"{theirs.loc[detector, near]:.1f}",
+            "far, here": f"{ours.loc[detector, list(FAR)].mean():.1f}",
+            "far, OpenOOD": f"{theirs.loc[detector, far]:.1f}",
+        }
+        for detector in theirs.sort_values(near, ascending=False).index
+        if detector in ours.index
+    ]
+    return pd.DataFrame(table)
+
+
+def imagenet() -> pd.DataFrame:
+    """A line a detector, with intervals; bold: the best on a set, ≈: tied with it."""
+    rows = rows_of("imagenet")
+    seconds = seconds_of("imagenet", rows["model"].iloc[0])
+    table = []
+    for detector in _by_rank(rows):
+        own = rows[rows["detector"] == detector]
+        line = {"detector": detector}
+        for one in own.to_dict("records"):
+            text = f"{one['auroc']:.1f} [{one['auroc_low']:.1f}, {one['auroc_high']:.1f}]"
+            line[one["ood"]] = {"best": f"**{text}**", "tied": f"{text} ≈"}.get(one["standing"], text)
+        line["average rank"] = "–" if own["control"].all() else f"{own['rank'].mean():.1f}"
+        line["seconds"] = f"{seconds[detector]:.1f}"
+        table.append(line)
+    return pd.DataFrame(table)
+
+
+def _by_rank(rows: pd.DataFrame) -> list[str]:
+    ranks = rows.groupby("detector", sort=False)["rank"].mean()  # that of a control is missing
+    return [str(name) for name in ranks.sort_values(kind="stable", na_position="last").index]
+
+
+TABLES = {one.__name__: one for one in (cifar10, published, imagenet)}
+
+
+def page(text: str) -> str:
+    """The page with each table made anew."""
+    return filled(text, TABLES)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
