@@ -25,6 +25,9 @@ METRIC_TITLES = {
 }
 """Short titles, for column heads."""
 
+MOST_COLUMNS = 5
+"""Sets that a terminal shows as columns; more are rows."""
+
 SUMMARY_MEANING = "AUROC/FPR@95 at 95 % ID recall, in percent"
 
 METRIC_MEANINGS = {
@@ -171,10 +174,16 @@ def legend(leaderboard: Leaderboard) -> list[str]:
     return lines
 
 
-def summary(block: Block) -> Grid:
-    """A block at a glance: AUROC/FPR@95 of each detector on each set, and their means where there are several sets."""
+def summary(block: Block) -> list[Grid]:
+    """A block at a glance: AUROC/FPR@95 of each detector on each set, and in the means of groups of several sets.
 
-    def cell(entry: Row | Mean) -> Cell:
+    Up to MOST_COLUMNS sets are columns, and the means of several groups a grid of their own; more are rows, with a
+    group's mean after it.
+    """
+
+    def cell(entry: Row | Mean | None) -> Cell:
+        if entry is None:
+            return Cell(NOTHING)
         auroc, fpr = (percent(entry.metrics[name].value) for name in ("auroc", "fpr_at_95_id_recall"))
         return Cell(f"{auroc}/{fpr:>5}")
 
@@ -182,10 +191,45 @@ def summary(block: Block) -> Grid:
     accuracy = estimate_text(shared.id_accuracy, 2)
     named = ", ".join(f"{detector} {estimate_text(row.id_accuracy, 2)}" for detector, row in own.items())
     title = f"{block_title(block)} · ID accuracy {accuracy}" + (f" ({named})" if named else "")
-    means = (ALL_SETS,) if len(block.sets) > 1 else ()
-    grid = _detectors_by_sets(title, block, block.detectors, cell, means)
-    lines = [[Cell(detector), *line[1:]] for detector, line in zip(block.detectors, grid.lines, strict=True)]
-    return Grid(title, ["detector", *block.sets, *("mean" for _ in means)], lines)
+    columns: dict[str, Mapping[str, Row | Mean]] = {}
+    means: dict[str, Mapping[str, Row | Mean]] = {}
+    for group in groups_of(block):
+        sets = [ood for ood in block.sets if block.group_of(ood) == group]
+        columns |= {ood: {of: row for (of, key), row in block.rows.items() if key == ood} for ood in sets}
+        if len(sets) > 1:
+            means[group_title(group)] = {of: mean for (of, key), mean in block.means.items() if key == group}
+            if len(block.sets) > MOST_COLUMNS or len(sets) == len(block.sets):
+                columns[group_title(group)] = means[group_title(group)]
+    if len(block.sets) > MOST_COLUMNS:
+        lines = [
+            [Cell(name), *(cell(entries.get(one)) for one in block.detectors)] for name, entries in columns.items()
+        ]
+        return [Grid(title, ["OOD set", *block.detectors], lines)]
+    return [
+        Grid(
+            heading,
+            ["detector", *shown],
+            [[Cell(one), *(cell(entries.get(one)) for entries in shown.values())] for one in block.detectors],
+        )
+        for heading, shown in ((title, columns), ("", means))
+        if not shown.keys() <= columns.keys() or shown is columns
+    ]
+
+
+def aggregate(leaderboard: Leaderboard) -> Grid | None:
+    """Mean ± standard deviation of AUROC by group over the models; None for one model, or several ID sets."""
+    blocks = leaderboard.blocks
+    if len(blocks) < 2 or len({block.id for block in blocks}) > 1:
+        return None
+    groups = [group for group in groups_of(blocks[0]) if all(group in groups_of(block) for block in blocks)]
+    lines = []
+    for detector in blocks[0].detectors:
+        found = [[block.means.get((detector, group)) for block in blocks] for group in groups]
+        values = [[mean.metrics["auroc"].value for mean in of if mean] for of in found]
+        texts = [estimate_text(Estimate.of(of)) if len(of) == len(blocks) else NOTHING for of in values]
+        lines.append([Cell(detector), *map(Cell, texts)])
+    title = f"AUROC, mean ± standard deviation over {len(blocks)} models"
+    return Grid(title, ["detector", *map(group_title, groups)], lines)
 
 
 def overviews(block: Block, grouped: bool) -> dict[str, Grid]:
