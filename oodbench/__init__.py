@@ -16,11 +16,15 @@ if TYPE_CHECKING:
     from oodbench.detectors.base import Detector, parameter
     from oodbench.errors import NotFittedError, OodbenchError
     from oodbench.guard import Guard, fit, load_guard
+    from oodbench.live import passes
     from oodbench.metrics import evaluate
     from oodbench.outputs import FitData, Needs, Outputs
     from oodbench.plan import Machine
+    from oodbench.report.write import write_report
     from oodbench.run_folder import Result
     from oodbench.runner import run
+    from oodbench.testing import check_detector
+    from oodbench.tuning import tune
 
 # Imported when first asked for: `import oodbench` and the command line's --help must not wait for torch.
 _PUBLIC = {
@@ -38,11 +42,15 @@ _PUBLIC = {
     "Outputs": "oodbench.outputs",
     "Preprocess": "oodbench.data.preprocess",
     "Result": "oodbench.run_folder",
+    "check_detector": "oodbench.testing",
     "evaluate": "oodbench.metrics",
     "fit": "oodbench.guard",
     "load_guard": "oodbench.guard",
     "parameter": "oodbench.detectors.base",
+    "passes": "oodbench.live",
     "run": "oodbench.runner",
+    "tune": "oodbench.tuning",
+    "write_report": "oodbench.report.write",
 }
 
 __all__ = [
@@ -61,11 +69,15 @@ __all__ = [
     "Preprocess",
     "Result",
     "__version__",
+    "check_detector",
     "evaluate",
     "fit",
     "load_guard",
     "parameter",
+    "passes",
     "run",
+    "tune",
+    "write_report",
 ]
 
 

@@ -6,6 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from torch import nn
+
 from oodbench.benchmark import PREPROCESS, Benchmark
 from oodbench.classifier import Classifier
 from oodbench.data.load import InDistribution
@@ -15,6 +17,7 @@ from oodbench.detectors.spec import label
 from oodbench.errors import OodbenchError
 from oodbench.models.catalogue import MODELS, find_model
 from oodbench.models.load import default_model, load_classifier, recipe_of
+from oodbench.models.normalisation import parse_normalisation
 from oodbench.parameters import parameters
 from oodbench.recipes.catalogue import Recipe, find_recipe
 from oodbench.recipes.obtain import Wanted
@@ -38,6 +41,30 @@ class Assignment:
     def recipe(self) -> Recipe:
         """How the classifier is made."""
         return find_recipe(self.wanted.recipe)
+
+
+def taken(given: Classifier | nn.Module, benchmark: Benchmark, id_set: InDistribution) -> Classifier:
+    """A classifier, or one made of a plain torch module: with the classes and the image form of the ID set.
+
+    Raises:
+        OodbenchError: the module takes other images or gives another number of outputs, or it is no module.
+    """
+    if isinstance(given, Classifier):
+        return given
+    kind = type(given).__name__
+    way = "oodbench.Classifier(network, num_classes=K, image_shape=(C, H, W), mean=…, std=…)"
+    if not isinstance(given, nn.Module):
+        raise OodbenchError(f"a {kind} is no classifier; pass a torch module, or {way}")
+    told = parse_normalisation(benchmark.mean, benchmark.std, id_set.image_shape[0])
+    mean, std = told or (None, None)
+    try:
+        return Classifier(given, num_classes=id_set.num_classes, image_shape=id_set.image_shape, mean=mean, std=std)
+    except (OodbenchError, RuntimeError) as error:
+        form = "×".join(map(str, id_set.image_shape))
+        raise OodbenchError(
+            f"{kind} does not tell the {id_set.num_classes} classes of {id_set.name} apart on its images, {form}: "
+            f"{error}; pass {way} with what it takes"
+        ) from error
 
 
 def bases(

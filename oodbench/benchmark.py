@@ -30,6 +30,8 @@ VERSION = 1
 class Benchmark:
     """What is to be run. Equal benchmarks on equal data and weights give equal scores on one kind of device.
 
+    Where several names may stand, one alone may stand too: `ood="noise"`, `detectors="msp"`.
+
     Attributes:
         name: how results call it; `custom` where none is given and it is not the default benchmark.
         id: the ID set: a name, `npz:PATH`, `folder:PATH` and the like (docs/data.md), or a name given to `run`.
@@ -90,6 +92,8 @@ class Benchmark:
             value = getattr(self, listed)
             if listed == "detectors" and value is None:
                 continue
+            if not isinstance(value, list | tuple) and _is_name(value, listed):
+                value = (value,)  # one is meant
             if not isinstance(value, list | tuple) or not all(_is_name(item, listed) for item in value):
                 raise OodbenchError(f"the benchmark's '{listed}' must be a list of names, not {value!r}")
             object.__setattr__(self, listed, tuple(value))

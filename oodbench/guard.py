@@ -136,6 +136,11 @@ def fit(
     Raises:
         OodbenchError: the images are of another form than `Images`, or the detector lacks something to learn from.
     """
+    if not isinstance(classifier, Classifier):
+        raise OodbenchError(
+            f"fit takes a Classifier, not {type(classifier).__name__}: oodbench.Classifier(network, num_classes=K, "
+            f"image_shape=(C, H, W), mean=…, std=…)"
+        )
     detector = build(detector) if isinstance(detector, str) else detector
     if isinstance(images, Dataset | DataLoader):
         images = as_image_set("images", images)

@@ -134,7 +134,13 @@ def score(plan: Plan, subjects: Sequence[Subject]) -> tuple[Scores, Answers, dic
     for scored, validation in plan.sets.values():
         refuse_leaks(scored, validation)
     joined = {key: np.concatenate(parts) for key, parts in scores.items()}
-    return joined, {key: np.concatenate(parts) for key, parts in answers.items()}, worst.pictures()
+    answered = {key: np.concatenate(parts) for key, parts in answers.items()}
+    by_model: dict[tuple[str, str], np.ndarray] = {}
+    for one in subjects:  # the user's own come first, before those that detectors have of their own
+        for (name, images), given in answered.items():
+            for model in one.rows_of(images) if name == one.classifier.name else ():
+                by_model.setdefault((model, images.name), given)
+    return joined, answered, worst.pictures(by_model)
 
 
 def _scored(plan: Plan, subject: Subject) -> list[ImageSet]:

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
-from oodbench.assignments import Assignment, assign, bases, classes_of, own_checkpoints
+from oodbench.assignments import Assignment, assign, bases, classes_of, own_checkpoints, taken
 from oodbench.benchmark import PREPROCESS, Benchmark
 from oodbench.classifier import Classifier
 from oodbench.data.imageset import ImageSet
@@ -96,7 +97,7 @@ class Plan:
 def make_plan(
     benchmark: Benchmark,
     machine: Machine,
-    classifiers: Sequence[Classifier] = (),
+    classifiers: Sequence[Classifier | nn.Module] = (),
     own_sets: Mapping[str, Any] | None = None,
     hold_out: float = 0.0,
 ) -> Plan:
@@ -116,6 +117,10 @@ def make_plan(
     places: dict[str, Any] = {"data_root": machine.data_root, "given": image_sets(own_sets or {})}
     benchmark = benchmark.there(**places)
     whole = load_id(benchmark.id, seed=benchmark.seed, fit=benchmark.fit, expected=benchmark.expected, **places)
+    networks = [one for one in classifiers if not isinstance(one, Classifier)]
+    given_ones = [taken(one, benchmark, whole) for one in classifiers]
+    if networks and benchmark.mean is None:
+        notes.append("the network is taken to normalise by itself; where it does not, say mean and std")
     present = [one for one in benchmark.ood if one not in benchmark.missing]
     scored, more, grouped = expand_ood(present, id_name=whole.name, **places)
     validation, still_more, _ = expand_ood(benchmark.validation_ood, id_name=whole.name, **places)
@@ -134,7 +139,7 @@ def make_plan(
     form: Form = stretched(whole.image_shape)
     sets = {form: load_sets(form)}
     given = own_checkpoints(benchmark.models, detectors)
-    wanted = bases(benchmark, classifiers, set(given.values()), whole)
+    wanted = bases(benchmark, given_ones, set(given.values()), whole)
     notes += [f"{base.name}: {note}" for base in wanted if base.given for note in base.given.notes]
     num_classes = classes_of(wanted, whole)
     if num_classes > whole.num_classes:

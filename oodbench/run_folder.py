@@ -231,8 +231,9 @@ def _key(name: str) -> tuple[str, str, str]:
 
 def _save_pictures(pictures: Mapping[tuple[str, str], Pictures], path: Path) -> list[Path]:
     arrays: dict[tuple[str, str, str], np.ndarray] = {}
-    for key, (indices, pixels) in pictures.items():
-        arrays |= {(*key, "indices"): indices, (*key, "pixels"): shrunk(pixels)}
+    for key, of_set in pictures.items():
+        kept = of_set._replace(pixels=shrunk(of_set.pixels))._asdict()
+        arrays |= {(*key, what): values for what, values in kept.items() if values is not None}
     if arrays:
         return [save_arrays(arrays, path)]
     path.unlink(missing_ok=True)
@@ -243,7 +244,14 @@ def _load_pictures(path: Path) -> dict[tuple[str, str], Pictures]:
     arrays = load_arrays(path) if path.is_file() else {}
     with _reading(path):
         keys = [key[:2] for key in arrays if key[2] == "indices"]
-        return {key: Pictures(arrays[*key, "indices"], arrays[*key, "pixels"]) for key in keys}
+        return {
+            key: Pictures(
+                arrays[*key, "indices"],
+                arrays[*key, "pixels"],
+                *(arrays.get((*key, what)) for what in Pictures._fields[2:]),
+            )
+            for key in keys
+        }
 
 
 def _load_sheets(card: Card, folder: Path) -> dict[str, bytes]:

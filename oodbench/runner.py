@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
+from torch import nn
+
 from oodbench.benchmark import Benchmark
 from oodbench.classifier import Classifier
 from oodbench.distributed import ALONE, Ranks
+from oodbench.errors import OodbenchError
 from oodbench.measure import fit, metrics, pass_scored, score
 from oodbench.own_sets import MOST, inverted_set
 from oodbench.plan import Machine, Plan, make_plan
@@ -23,7 +26,7 @@ from oodbench.subject import Subject
 
 def run(
     benchmark: Benchmark | None = None,
-    classifiers: Sequence[Classifier] = (),
+    classifiers: Classifier | nn.Module | Sequence[Classifier | nn.Module] = (),
     machine: Machine | None = None,
     reporter: Reporter | None = None,
     *,
@@ -34,7 +37,9 @@ def run(
 
     Args:
         benchmark: what to run; the embedded default if not given.
-        classifiers: your own classifiers, instead of `benchmark.models`; they stay where and as they are.
+        classifiers: your own, one or several, instead of `benchmark.models`; they stay where and as they are. A plain
+            torch module is taken to have the classes of the ID set and to take its images; `benchmark.mean` and `std`
+            say how those are normalised.
         machine: data root, device, batch size, workers and store.
         reporter: hears decisions and progress.
         sets: image sets by the names that the benchmark calls them by, before any others: what `as_image_set` takes,
@@ -44,8 +49,14 @@ def run(
     Raises:
         OodbenchError: anything named is missing or does not fit (before the first pass), or a score is not finite.
     """
+    if benchmark is not None and not isinstance(benchmark, Benchmark):
+        raise OodbenchError(
+            f"run takes a Benchmark, not {type(benchmark).__name__}: oodbench.Benchmark(id=…, ood=…, detectors=…), or "
+            f"oodbench.Benchmark.load(NAME)"
+        )
     reporter = reporter or (_console() if progress else Reporter())
-    result = run_among(ALONE, benchmark, classifiers, machine, reporter, sets)
+    several = [classifiers] if isinstance(classifiers, Classifier | nn.Module) else classifiers
+    result = run_among(ALONE, benchmark, several, machine, reporter, sets)
     assert result is not None  # who is alone is the first
     return result
 
@@ -53,7 +64,7 @@ def run(
 def run_among(
     ranks: Ranks,
     benchmark: Benchmark | None = None,
-    classifiers: Sequence[Classifier] = (),
+    classifiers: Sequence[Classifier | nn.Module] = (),
     machine: Machine | None = None,
     reporter: Reporter | None = None,
     sets: Mapping[str, Any] | None = None,

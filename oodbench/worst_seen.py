@@ -51,11 +51,15 @@ class WorstSeen:
             pictures |= dict(zip(new, shrunk(chosen.permute(0, 2, 3, 1).numpy()), strict=True))
         self._pictures[key] = pictures
 
-    def pictures(self) -> dict[Key, Pictures]:
-        """The pictures of those that remained."""
-        return {key: self._all(key) for key in self._sets}
+    def pictures(self, answers: Mapping[Key, NDArray[np.int64]]) -> dict[Key, Pictures]:
+        """The pictures of those that remained.
 
-    def _all(self, key: Key) -> Pictures:
+        Args:
+            answers: the classes that the model put all images of the set into.
+        """
+        return {key: self._all(key, answers[key]) for key in self._sets}
+
+    def _all(self, key: Key, answers: NDArray[np.int64]) -> Pictures:
         images, form = self._sets[key]
         pictures, wanted = self._pictures[key], self._wanted(key)
         missing = sorted(wanted - pictures.keys())
@@ -63,7 +67,13 @@ class WorstSeen:
             read = as_pictures(brought(images, images.subset(np.array(missing), "").read(0, len(missing)), form), form)
             pictures |= dict(zip(missing, shrunk(read.permute(0, 2, 3, 1).numpy()), strict=True))
         indices = np.array(sorted(wanted), dtype=np.int64)
-        return Pictures(indices, np.stack([pictures[int(index)] for index in indices]))
+        return Pictures(
+            indices,
+            np.stack([pictures[int(index)] for index in indices]),
+            np.full(len(indices), -1) if images.labels is None else images.labels[indices],
+            answers[indices],
+            np.array([images.file(int(index)) or "" for index in indices]),
+        )
 
     def _wanted(self, key: Key) -> set[int]:
         return {int(index) for _, indices in self._worst[key].values() for index in indices}

@@ -41,8 +41,9 @@ def test_the_output_shown_is_that_of_the_committed_run() -> None:
 
 
 def test_ci_runs_the_test_command() -> None:
-    setup, test = blocks("sh")[:2]
+    setup, *others = blocks("sh")
     assert "oodbench run" in setup
+    (test,) = [one for one in others if "tox" in one]
     assert test.strip() in (ROOT / ".ci/run").read_text(encoding="utf-8").splitlines()
 
 
@@ -93,6 +94,15 @@ def test_the_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     table = names["result"].table
     assert isinstance(table, pd.DataFrame) and set(table.detector) == {"msp", "odin", "oodl"}
     assert names["guard"].is_ood(images).shape == (30,)
+
+
+def test_the_page_that_is_shown_is_written_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/digits").symlink_to(ROOT / "results/digits")
+    monkeypatch.chdir(tmp_path)
+    (command,) = re.findall(r"`oodbench (report [^`]*page.html)`", README)
+    assert CliRunner().invoke(oodbench, shlex.split(command)).exit_code == 0
+    assert "Which detector is best" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
 def test_the_commands_of_a_paper_run_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -179,7 +179,7 @@ def test_a_score_that_is_not_finite_stops_the_run_and_is_named(
         ({"ood": ("gaussian",), "validation_ood": ("gaussian",)}, "same images"),
         ({"limit": 1}, "at least 2"),
         ({"seed": -1}, "seed"),
-        ({"ood": "gaussian"}, "must be a list"),
+        ({"ood": 3}, "must be a list"),
         ({"ood": ()}, "names no ood"),
         ({"version": 99}, "version 99"),
     ],

@@ -22,8 +22,12 @@ COMMANDS = {
     "invert": "Make images that a classifier puts into its classes (network inversion).",
     "fetch": "Download data sets.",
     "store": "Show what outputs are kept, or remove them.",
+    "completion": "Print what completes names in a shell: bash, zsh, fish.",
     "doctor": "Show versions, device, data and caches of this machine.",
 }
+
+COMPLETING = "_OODBENCH_COMPLETE"
+"""What a shell sets that asks for completions."""
 
 
 class _Commands(click.Group):
@@ -36,6 +40,10 @@ class _Commands(click.Group):
         if name not in COMMANDS:
             return None
         command: click.Command = importlib.import_module(f"oodbench.cli.{name}").command
+        if COMPLETING in os.environ:
+            from oodbench.cli.completion import with_names
+
+            return with_names(command)
         return command
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
@@ -67,7 +75,7 @@ def main() -> None:
     # one busy process on two cores `oodbench run` took 122 s that way, and 9 s with threads that sleep.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        oodbench.main(standalone_mode=False)
+        oodbench.main(prog_name="oodbench", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(2)

@@ -9,13 +9,14 @@ import click
 
 from oodbench.cli.options import split_outside
 
-FORMATS = ("csv", "md", "html", "latex")
+FORMATS = ("csv", "md", "html", "latex", "json")
 FIGURE_FORMS = ("pdf", "svg", "png")
 
 
 @click.command("report", short_help="Make a leaderboard of runs.")
 @click.argument("results", nargs=-1, required=True, metavar="RESULTS…", type=click.Path(path_type=Path))
 @click.option("--format", "format", type=click.Choice(FORMATS), help="[default: by the ending of --out, else md]")
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json: a list of rows, as in CSV.")
 @click.option("--intervals", is_flag=True, help="95 % intervals: DeLong for AUROC, bootstrap for FPR@95.")
 @click.option("--group", "grouped", is_flag=True, help="Means over the sets of each group.")
 @click.option("--apart", is_flag=True, help="Each classifier a row of its own; checkpoints are no repeats.")
@@ -36,7 +37,7 @@ FIGURE_FORMS = ("pdf", "svg", "png")
 @click.option("--names", type=click.Path(path_type=Path), metavar="FILE.toml", help="LaTeX, figures: display names.")
 @click.option("--figures", type=click.Path(path_type=Path), metavar="FOLDER", help="Folder for figures, written too.")
 @click.option("--format-figures", "forms", multiple=True, metavar="LIST", help="Of pdf, svg, png.  [default: all]")
-def command(results: tuple[Path, ...], **options: Any) -> None:
+def command(results: tuple[Path, ...], as_json: bool, **options: Any) -> None:
     """Make a leaderboard of RESULTS, which are cards or the folders of runs; no network and no data are needed.
 
     Several checkpoints of one architecture on one ID set are repeats: one row with their spread.
@@ -52,6 +53,10 @@ def command(results: tuple[Path, ...], **options: Any) -> None:
     from oodbench.report.write import write_report
     from oodbench.run_folder import Result
 
+    if as_json:
+        if options["format"] not in (None, "json"):
+            raise click.UsageError(f"--json is --format json, so that --format {options['format']} has no meaning")
+        options["format"] = "json"
     names = Names.load(options.pop("names"))
     lists = {name: split_outside(options.pop(name)) for name in ("metrics", "columns", "order")}
     given = lists | {name: options.pop(name) for name in ("decimals", "transpose", "width")}

@@ -169,6 +169,10 @@ class Block:
         """Whether that detector of the block is a control."""
         return next(row for (of, _), row in self.rows.items() if of == detector).first.control
 
+    def group_of(self, ood: str) -> str:
+        """The group of one of its sets."""
+        return next(row for (_, name), row in self.rows.items() if name == ood).first.group
+
     def average_rank(self, detector: str) -> float | None:
         """Over all sets; None for a control, or where a set is missing."""
         mean = self.means.get((detector, ALL_SETS))

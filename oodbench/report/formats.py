@@ -15,6 +15,7 @@ from oodbench.report.layout import (
     TIED_MARK,
     Cell,
     Grid,
+    aggregate,
     block_facts,
     block_title,
     every_row,
@@ -56,6 +57,11 @@ def to_frame(leaderboard: Leaderboard) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=columns).astype(whole | {"garbage_share": "float64"})
 
 
+def to_json(leaderboard: Leaderboard) -> str:
+    """The rows of `to_frame` as a list of objects, figures with 15 digits; null where there is no figure."""
+    return to_frame(leaderboard).to_json(orient="records", indent=1, force_ascii=False, double_precision=15) + "\n"
+
+
 def to_markdown(leaderboard: Leaderboard) -> str:
     """In percent: per classifier and ID set the overviews of AUROC and both FPR@95, then every row."""
     parts = ["# OOD detection", "", *(f"- {line}" for line in legend(leaderboard)), ""]
@@ -68,17 +74,20 @@ def to_markdown(leaderboard: Leaderboard) -> str:
 
 
 def terminal_tables(leaderboard: Leaderboard, width: int) -> Iterator[Table]:
-    """`layout.summary` of each block, for a terminal of that many columns."""
+    """`layout.summary` of each block, and what several models have in common, for a terminal of that many columns."""
     from rich import box
     from rich.table import Table
 
     between = 3  # a blank on each side of the box's separator, itself a blank
-    for grid in map(summary, leaderboard.blocks):
+    of_blocks = [summary(block) for block in leaderboard.blocks]
+    grids = [(grid, SUMMARY_MEANING if grid is of[-1] else None) for of in of_blocks for grid in of]
+    together = aggregate(leaderboard)
+    for grid, meaning in [*grids, *([(together, "in percent")] if together else [])]:
         cut = panels(grid, width + between, between)
         for panel in cut:
             shown = Table(
-                title=panel.title if panel is cut[0] else None,
-                caption=SUMMARY_MEANING if panel is cut[-1] else None,
+                title=panel.title if panel.title and panel is cut[0] else None,
+                caption=meaning if panel is cut[-1] else None,
                 box=box.SIMPLE_HEAD,
                 show_edge=False,
                 pad_edge=False,
@@ -113,6 +122,7 @@ def panels(grid: Grid, width: int, between: int = 2) -> list[Grid]:
 
 FORMATS: dict[str, Callable[[Leaderboard], str]] = {
     "csv": to_csv,
+    "json": to_json,
     "md": to_markdown,
     "html": to_html,
     "latex": to_latex,

@@ -14,11 +14,12 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from numpy.typing import NDArray
+from PIL import Image
 
 from oodbench.errors import OodbenchError
-from oodbench.report import layout, training
+from oodbench.report import glance, layout, training
 from oodbench.report.comparison import Leaderboard
-from oodbench.report.plots import SIDE, plots, points_at_95
+from oodbench.report.plots import HEIGHT, SIDE, bars, points_at_95, roc
 from oodbench.report.runs import Measurement, Run
 from oodbench.report.worst import Pictures, as_image, worst_images
 
@@ -26,22 +27,11 @@ SHOWN = 64
 """CSS pixels of the longer side of a thumbnail."""
 
 
-@dataclass(frozen=True)
-class Sprite:
-    """All pictures kept of a set, side by side in one image, so that the page holds each once.
+QUALITY = 75
+"""Of WebP, 0 to 100, where it may lose."""
 
-    Attributes:
-        name: of its CSS class.
-        source: the image as a data URI.
-        count: pictures in it.
-        width, height: of one picture as shown, in CSS pixels.
-    """
-
-    name: str
-    source: str
-    count: int
-    width: int
-    height: int
+ACROSS = 16
+"""Pictures side by side in a sprite."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +39,7 @@ class Thumbnail:
     """One of the images that a detector got most wrong.
 
     Attributes:
-        place: in its set's sprite.
+        place: among the pictures kept of its set.
         index: in its set.
         wrong: whether it lies on the wrong side of the threshold that keeps 95 % of ID.
     """
@@ -73,24 +63,28 @@ def to_html(leaderboard: Leaderboard) -> str:
     pages = environment()
     pages.filters["block_title"] = layout.block_title
     keys = [(run, key) for run in leaderboard.runs for key in run.pictures]
-    rows = [(block, row) for block in leaderboard.blocks for row in block.rows.values()]
+    rows = [row for block in leaderboard.blocks for row in block.rows.values()]
     names = {
-        "ID": [row.first.id for _, row in rows],
-        "Model": [row.first.model for _, row in rows],
-        "Detector": [row.first.detector for _, row in rows],
-        "Set": [row.first.ood for _, row in rows],
-        "Group": [row.first.group for _, row in rows],
+        "ID": [row.first.id for row in rows],
+        "Model": [row.first.model for row in rows],
+        "Detector": [row.first.detector for row in rows],
+        "Set": [row.first.ood for row in rows],
+        "Group": [row.first.group for row in rows],
     }
     return pages.get_template("report.html.j2").render(
         board=leaderboard,
         layout=layout,
+        glance=glance,
         metrics=layout.METRIC_TITLES,
         choices={name: list(dict.fromkeys(values)) for name, values in names.items() if len(set(values)) > 1},
-        anchors={row: f"plots-{number}" for number, (_, row) in enumerate(rows)},
+        anchors={row: f"plots-{number}" for number, row in enumerate(rows)},
         side=SIDE,
-        plots=plots,
+        height=HEIGHT,
+        bars=bars,
+        roc=roc,
         worst=worst_thumbnails,
-        sprites={(run, key): sprite(f"sprite-{n}", run.pictures[key]) for n, (run, key) in enumerate(keys)},
+        sprites={key: number for number, key in enumerate(keys)},
+        pictures=[sprite(run.pictures[key]) for run, key in keys],
         sheets=list(sheets(leaderboard.runs)),
         training=training,
         card_text=card_text,
@@ -104,12 +98,25 @@ def summaries(leaderboard: Leaderboard) -> str:
     return environment().get_template("summaries.html.j2").render(board=leaderboard, layout=layout)
 
 
-def sprite(name: str, pictures: Pictures) -> Sprite:
-    """The pictures of a set as one image."""
-    count, height, width, _ = pictures.pixels.shape
+def sprite(pictures: Pictures) -> dict[str, Any]:
+    """The pictures of a set as one image, so that the page holds each once, and what is known of each.
+
+    `source` is a data URI as CSS has it; `width` and `height` are those of a picture as shown, in CSS pixels.
+    """
+    count, height, width, channels = pictures.pixels.shape
     scale = SHOWN / max(height, width)
-    side_by_side = np.concatenate(list(pictures.pixels), axis=1)
-    return Sprite(name, _png(side_by_side), count, round(width * scale), round(height * scale))
+    across = min(count, ACROSS)
+    together = np.zeros((-(-count // across) * across, height, width, channels), np.uint8)
+    together[:count] = pictures.pixels
+    grid = together.reshape(-1, across, height, width, channels).swapaxes(1, 2).reshape(-1, across * width, channels)
+    made: dict[str, Any] = {
+        "source": f"url({_webp(as_image(grid))})",
+        "across": across,
+        "rows": len(together) // across,
+    }
+    made |= {"width": round(width * scale), "height": round(height * scale)}
+    known = {"labels": pictures.labels, "answers": pictures.answers, "files": pictures.files}
+    return made | {name: values.tolist() for name, values in known.items() if values is not None and _says(values)}
 
 
 def environment(latex: bool = False) -> Environment:
@@ -160,7 +167,7 @@ def sheets(runs: Sequence[Run]) -> Iterator[tuple[str, str | None]]:
             if "sheet" in record:
                 png = run.sheets.get(record["sheet"]["file"])
                 where = f" ({run.path})" if len(runs) > 1 else ""
-                yield f"{record['name']}{where}: {record['sheet']['caption']}", None if png is None else _data_uri(png)
+                yield f"{record['name']}{where}: {record['sheet']['caption']}", None if png is None else _sheet(png)
 
 
 def card_text(run: Run) -> str:
@@ -188,14 +195,25 @@ def _thumbnails(
     return Thumbnails(name, images)
 
 
-def _png(pixels: NDArray[np.uint8]) -> str:
-    buffer = io.BytesIO()
-    as_image(pixels).save(buffer, format="PNG", optimize=True)
-    return _data_uri(buffer.getvalue())
+def _says(values: NDArray[Any]) -> bool:
+    """Whether anything is known: not -1 of all, or no name of all."""
+    return bool((values != (-1 if values.dtype.kind == "i" else "")).any())
 
 
-def _data_uri(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
+def _webp(image: Image.Image) -> str:
+    """Grey as it is; in colour, where that takes much, with loss that is hardly seen."""
+    made = io.BytesIO()
+    image.save(made, format="WEBP", lossless=image.mode == "L", quality=QUALITY)
+    return _data_uri(made.getvalue(), "webp")
+
+
+def _data_uri(image: bytes, form: str) -> str:
+    return f"data:image/{form};base64,{base64.b64encode(image).decode('ascii')}"
+
+
+def _sheet(png: bytes) -> str:
+    with Image.open(io.BytesIO(png)) as image:
+        return _webp(image)
 
 
 def _template(name: str) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from oodbench.report.comparison import ALL_SETS, Block, Estimate, Leaderboard, Mean, Row
 from oodbench.report.runs import Measurement
+from oodbench.report.standings import standings
 
 NOTHING = "–"
 """What stands where there is no figure."""
@@ -23,17 +25,30 @@ METRIC_TITLES = {
 }
 """Short titles, for column heads."""
 
+MOST_COLUMNS = 5
+"""Sets that a terminal shows as columns; more are rows."""
+
 SUMMARY_MEANING = "AUROC/FPR@95 at 95 % ID recall, in percent"
 
 METRIC_MEANINGS = {
     "auroc": "AUROC (higher is better)",
     "fpr_at_95_id_recall": "FPR@95 at 95 % ID recall: OOD accepted where 95 % of ID is kept (lower is better)",
     "fpr_at_95_ood_recall": "FPR@95 at 95 % OOD recall: ID flagged where 95 % of OOD is caught (lower is better)",
+    "aupr_in": "Average precision with ID positive (higher is better); depends on how many images the sets have",
+    "aupr_out": "Average precision with OOD positive (higher is better); depends on how many images the sets have",
+    "garbage_share": "Garbage share: OOD images that the network puts into its garbage class (higher is better)",
 }
-"""The metrics that get an overview of detectors × sets, with what they mean."""
+"""What figures of detectors × sets mean."""
+
+OVERVIEWS = ("auroc", "fpr_at_95_id_recall", "fpr_at_95_ood_recall")
+"""The metrics that get an overview of detectors × sets in markdown."""
 
 
-GARBAGE_MEANING = "Garbage share: OOD images that the network puts into its garbage class (higher is better)"
+FIRST = ("near", "far")
+"""The groups that are spoken of before others."""
+
+SWITCHED = ("auroc", "fpr_at_95_id_recall", "fpr_at_95_ood_recall", "aupr_in", "aupr_out")
+"""The metrics of which a page shows one at a time."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +107,27 @@ def partial_title(one: Measurement) -> str:
     return f"partial: {wanted - missing} of {wanted} sets" if missing else ""
 
 
+def board_title(leaderboard: Leaderboard) -> str:
+    """`cifar10 · resnet20, resnet32`."""
+    models: dict[str, list[str]] = {}
+    for block in leaderboard.blocks:
+        models.setdefault(block.id, []).append(block_title(block).removeprefix(f"{block.id} · "))
+    return "; ".join(f"{name} · {', '.join(of)}" for name, of in models.items())
+
+
+def measured(block: Block) -> str:
+    """What was measured on what, in a sentence, with the ID accuracy."""
+    row, _ = _readers(block)
+    sets = ", ".join(f"{count} {group}" for group, count in Counter(map(block.group_of, block.sets)).items())
+    controls = sum(map(block.is_control, block.detectors))
+    runs = f", mean of {len(row.trainings)} runs" if len(row.trainings) > 1 else ""
+    return (
+        f"{len(block.detectors) - controls} detectors{f' and {controls} controls' * bool(controls)} of {block.model} "
+        f"on {block.id} (ID accuracy {estimate_text(row.id_accuracy, 2)} % of {row.n_id:,} test images{runs}), against "
+        f"{len(block.sets)} OOD sets ({sets})."
+    )
+
+
 def block_facts(block: Block) -> list[str]:
     """What one must know to read the block's tables: accuracy, runs, and how many images each set has."""
     row, own = _readers(block)
@@ -138,10 +174,16 @@ def legend(leaderboard: Leaderboard) -> list[str]:
     return lines
 
 
-def summary(block: Block) -> Grid:
-    """A block at a glance: AUROC/FPR@95 of each detector on each set, and their means where there are several sets."""
+def summary(block: Block) -> list[Grid]:
+    """A block at a glance: AUROC/FPR@95 of each detector on each set, and in the means of groups of several sets.
 
-    def cell(entry: Row | Mean) -> Cell:
+    Up to MOST_COLUMNS sets are columns, and the means of several groups a grid of their own; more are rows, with a
+    group's mean after it.
+    """
+
+    def cell(entry: Row | Mean | None) -> Cell:
+        if entry is None:
+            return Cell(NOTHING)
         auroc, fpr = (percent(entry.metrics[name].value) for name in ("auroc", "fpr_at_95_id_recall"))
         return Cell(f"{auroc}/{fpr:>5}")
 
@@ -149,19 +191,54 @@ def summary(block: Block) -> Grid:
     accuracy = estimate_text(shared.id_accuracy, 2)
     named = ", ".join(f"{detector} {estimate_text(row.id_accuracy, 2)}" for detector, row in own.items())
     title = f"{block_title(block)} · ID accuracy {accuracy}" + (f" ({named})" if named else "")
-    means = (ALL_SETS,) if len(block.sets) > 1 else ()
-    grid = _detectors_by_sets(title, block, block.detectors, cell, means)
-    lines = [[Cell(detector), *line[1:]] for detector, line in zip(block.detectors, grid.lines, strict=True)]
-    return Grid(title, ["detector", *block.sets, *("mean" for _ in means)], lines)
+    columns: dict[str, Mapping[str, Row | Mean]] = {}
+    means: dict[str, Mapping[str, Row | Mean]] = {}
+    for group in groups_of(block):
+        sets = [ood for ood in block.sets if block.group_of(ood) == group]
+        columns |= {ood: {of: row for (of, key), row in block.rows.items() if key == ood} for ood in sets}
+        if len(sets) > 1:
+            means[group_title(group)] = {of: mean for (of, key), mean in block.means.items() if key == group}
+            if len(block.sets) > MOST_COLUMNS or len(sets) == len(block.sets):
+                columns[group_title(group)] = means[group_title(group)]
+    if len(block.sets) > MOST_COLUMNS:
+        lines = [
+            [Cell(name), *(cell(entries.get(one)) for one in block.detectors)] for name, entries in columns.items()
+        ]
+        return [Grid(title, ["OOD set", *block.detectors], lines)]
+    return [
+        Grid(
+            heading,
+            ["detector", *shown],
+            [[Cell(one), *(cell(entries.get(one)) for entries in shown.values())] for one in block.detectors],
+        )
+        for heading, shown in ((title, columns), ("", means))
+        if not shown.keys() <= columns.keys() or shown is columns
+    ]
+
+
+def aggregate(leaderboard: Leaderboard) -> Grid | None:
+    """Mean ± standard deviation of AUROC by group over the models; None for one model, or several ID sets."""
+    blocks = leaderboard.blocks
+    if len(blocks) < 2 or len({block.id for block in blocks}) > 1:
+        return None
+    groups = [group for group in groups_of(blocks[0]) if all(group in groups_of(block) for block in blocks)]
+    lines = []
+    for detector in blocks[0].detectors:
+        found = [[block.means.get((detector, group)) for block in blocks] for group in groups]
+        values = [[mean.metrics["auroc"].value for mean in of if mean] for of in found]
+        texts = [estimate_text(Estimate.of(of)) if len(of) == len(blocks) else NOTHING for of in values]
+        lines.append([Cell(detector), *map(Cell, texts)])
+    title = f"AUROC, mean ± standard deviation over {len(blocks)} models"
+    return Grid(title, ["detector", *map(group_title, groups)], lines)
 
 
 def overviews(block: Block, grouped: bool) -> dict[str, Grid]:
-    """Detectors × sets of each of METRIC_MEANINGS, and of the garbage share for the detectors that have one, if any.
+    """Detectors × sets of each of OVERVIEWS, and of the garbage share for the detectors that have one, if any.
 
     All have group means if `grouped`, and that of AUROC the average rank.
     """
     groups = block.groups if grouped else ()
-    grids = {name: _overview(block, name, block.detectors, groups) for name in METRIC_MEANINGS}
+    grids = {name: _overview(block, name, block.detectors, groups) for name in OVERVIEWS}
     auroc = grids["auroc"]
     ranks = [Cell(rank_text(block.average_rank(detector))) for detector in block.detectors]
     ranked = [[*line, rank] for line, rank in zip(auroc.lines, ranks, strict=True)]
@@ -170,13 +247,78 @@ def overviews(block: Block, grouped: bool) -> dict[str, Grid]:
     return grids | ({"garbage_share": _overview(block, "garbage_share", tuple(having), groups)} if having else {})
 
 
+def metric_tables(block: Block) -> dict[str, Grid]:
+    """Detectors × means of groups and sets of each of SWITCHED, and the garbage share; best and tied of each column.
+
+    The means come first, so that no screen cuts them off; those of all sets are left out, as they mix noise with what
+    is near.
+    """
+    members = {group: [ood for ood in block.sets if block.group_of(ood) == group] for group in groups_of(block)}
+    having = [detector for (detector, _), row in block.rows.items() if row.garbage_share is not None]
+    shown = {name: block.detectors for name in SWITCHED} | (
+        {"garbage_share": tuple(dict.fromkeys(having))} if having else {}
+    )
+    return {name: _metric_table(block, name, detectors, members) for name, detectors in shown.items()}
+
+
+def groups_of(block: Block) -> list[str]:
+    """The groups of a block's sets, near and far first."""
+    names = dict.fromkeys(row.first.group for row in block.rows.values())
+    return sorted(names, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
+
+
+def _metric_table(block: Block, name: str, detectors: Iterable[str], members: Mapping[str, Sequence[str]]) -> Grid:
+    columns: dict[str, dict[str, Row | Mean]] = {}
+    for group in (group for group, sets in members.items() if len(sets) > 1):
+        columns[group_title(group)] = {of: mean for (of, key), mean in block.means.items() if key == group}
+    for ood in (ood for sets in members.values() for ood in sets):
+        columns[ood] = {of: row for (of, key), row in block.rows.items() if key == ood}
+    marks = {title: _marks(entries, name) for title, entries in columns.items()}
+    lines = []
+    for detector in detectors:
+        cells = [Cell(detector_title(block, detector))]
+        for title, entries in columns.items():
+            figure = entries[detector].figures[name] if detector in entries else None
+            cells.append(
+                Cell(NOTHING) if figure is None else Cell(estimate_text(figure), marks[title].get(detector, ""))
+            )
+        if name == "auroc":
+            cells.append(Cell(rank_text(block.average_rank(detector))))
+        lines.append(cells)
+    ranks = ["average rank"] if name == "auroc" else []
+    return Grid(METRIC_MEANINGS[name], ["detector", *columns, *ranks], lines)
+
+
+def _marks(entries: Mapping[str, Row | Mean], name: str) -> dict[str, str]:
+    """Detector → its standing in a column; that of AUROC on a set stands in its row."""
+    if name == "auroc" and all(isinstance(entry, Row) for entry in entries.values()):
+        return {detector: entry.standing for detector, entry in entries.items() if isinstance(entry, Row)}
+    return {detector: standing.mark for detector, standing in standings(entries, name).items()}
+
+
+def constants(leaderboard: Leaderboard) -> dict[str, str]:
+    """Title → value of the columns of names and counts that say the same in every row, so that they need no column."""
+    columns: dict[str, Callable[[Row], str]] = {
+        "Group": lambda row: row.first.group,
+        "Model": lambda row: row.first.model,
+        "ID": lambda row: row.first.id,
+        "ID accuracy": lambda row: estimate_text(row.id_accuracy),
+        "Runs": lambda row: str(len(row.trainings)),
+        "n ID": lambda row: str(row.n_id),
+        "n OOD": lambda row: str(row.n_ood),
+        "Prevalence": lambda row: percent(row.prevalence),
+    }
+    values = {title: {text(row) for row in leaderboard.rows} for title, text in columns.items()}
+    return {title: one.pop() for title, one in values.items() if len(one) == 1}
+
+
 def _overview(block: Block, name: str, detectors: Sequence[str], groups: Sequence[str]) -> Grid:
     def cell(entry: Row | Mean) -> Cell:
         estimate = entry.metrics.get(name, entry.garbage_share)
         standing = entry.standing if name == "auroc" and isinstance(entry, Row) else ""
         return Cell(NOTHING if estimate is None else estimate_text(estimate), standing)
 
-    return _detectors_by_sets(METRIC_MEANINGS.get(name, GARBAGE_MEANING), block, detectors, cell, groups)
+    return _detectors_by_sets(METRIC_MEANINGS[name], block, detectors, cell, groups)
 
 
 def _detectors_by_sets(

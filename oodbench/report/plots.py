@@ -1,11 +1,12 @@
-"""Small plots of one measurement as numbers for an inline SVG: score histogram, ROC, precision-recall.
+"""Small plots of one measurement as numbers for an inline SVG: score histogram, ROC.
 
-Curves are drawn on a grid of SIDE units, exactly to that grid: a curve over any number of images is some hundred
-points, so that a page with hundreds of plots stays small.
+Curves are drawn on a grid of SIDE units, to within a unit: a curve over any number of images is some dozen points,
+so that a page with hundreds of plots stays small.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,55 +16,66 @@ from oodbench.metrics import Counts, needed_for_recall
 from oodbench.report.runs import Measurement
 
 SIDE = 200
+HEIGHT = 80
+"""Of a histogram, which is SIDE wide."""
 BINS = 40
 TAILS = (0.5, 99.5)
 """The percentiles of all scores between which a histogram's axis runs."""
+CLOSE = 1
+"""Units of the grid that a point left out may lie off the line that is drawn."""
 
 
 @dataclass(frozen=True)
-class Plots:
-    """What the template draws; points are "x,y x,y …" in units of the grid, y downwards.
+class Bars:
+    """What the template draws of a histogram, in units of the grid, y downwards.
 
     Attributes:
         id_bars, ood_bars: outlines of the two histograms, each a share of its own set, to one scale.
-        low, high: the scores at the ends of the histograms' axis; what lies beyond is in the outer bins.
+        ticks: (place, score) on the axis; what lies beyond its ends is in the outer bins.
         highest_bar: the share of a set in the highest bin.
-        roc: ID kept (y) over OOD accepted (x).
-        at_id_recall, at_ood_recall: the 95 % points of both conventions on it.
-        pr_in, pr_out: precision (y) over recall (x), with ID / OOD positive.
+        threshold: the place of the score that keeps 95 % of ID.
     """
 
     id_bars: str
     ood_bars: str
-    low: str
-    high: str
+    ticks: list[tuple[float, str]]
     highest_bar: float
-    roc: str
-    at_id_recall: tuple[int, int]
-    at_ood_recall: tuple[int, int]
-    pr_in: str
-    pr_out: str
+    threshold: float
 
 
-def plots(one: Measurement) -> Plots:
-    """The plots of one classifier, detector and OOD set."""
-    counts = one.counts
+def bars(one: Measurement) -> Bars:
+    """The histogram of one classifier, detector and OOD set."""
     edges, id_shares, ood_shares = histogram(one.id_scores, one.ood_scores)
+    low, high = float(edges[0]), float(edges[-1])
     highest = float(max(id_shares.max(), ood_shares.max()))
-    roc_x, roc_y = counts.ood_counts / counts.n_ood, counts.id_counts / counts.n_id
-    id_point, ood_point = points_at_95(counts)
-    return Plots(
-        id_bars=_bars(id_shares / highest),
-        ood_bars=_bars(ood_shares / highest),
-        low=f"{edges[0]:.3g}",
-        high=f"{edges[-1]:.3g}",
+
+    def place(score: float) -> float:
+        return round(SIDE * (min(max(score, low), high) - low) / (high - low), 1)
+
+    return Bars(
+        id_bars=_outline(id_shares / highest),
+        ood_bars=_outline(ood_shares / highest),
+        ticks=[(place(tick), f"{tick:.6g}") for tick in ticks(low, high)],
         highest_bar=highest,
-        roc=_polyline(roc_x, roc_y),
-        at_id_recall=_on_grid(roc_x[id_point], roc_y[id_point]),
-        at_ood_recall=_on_grid(roc_x[ood_point], roc_y[ood_point]),
-        pr_in=_steps(counts.id_counts, counts.ood_counts),
-        pr_out=_steps(counts.ood_counts_below, counts.id_counts_below),
+        threshold=place(float(one.counts.thresholds[points_at_95(one.counts)[0]])),
     )
+
+
+def ticks(low: float, high: float) -> list[float]:
+    """Two to five round numbers from low to high, evenly apart."""
+    power = 10.0 ** math.floor(math.log10(high - low))
+    for step in (power * 10, power * 5, power * 2, power, power / 2, power / 5):
+        numbers = range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)
+        if len(numbers) >= 3:
+            break
+    # As decimal text gives them: 3 × 0.1 is not 0.3.
+    return [float(f"{number * step:.12g}") for number in numbers][:5]
+
+
+def roc(one: Measurement) -> str:
+    """The curve of ID kept (y) over OOD accepted (x) as points "x,y x,y …"."""
+    counts = one.counts
+    return _polyline(counts.ood_counts / counts.n_ood, counts.id_counts / counts.n_id)
 
 
 def histogram(
@@ -91,35 +103,36 @@ def points_at_95(counts: Counts) -> tuple[int, int]:
     return at_id_recall, len(counts.thresholds) - 1 - flagged
 
 
-def _bars(shares: NDArray[np.float64]) -> str:
-    """The outline of a histogram as a path from the axis and back to it."""
-    heights = np.rint(SIDE * (1 - shares)).astype(int)
-    width = SIDE // BINS
-    return f"M0 {SIDE}" + "".join(f"V{height}h{width}" for height in heights) + f"V{SIDE}z"
-
-
-def _steps(positives: NDArray[np.int64], negatives: NDArray[np.int64]) -> str:
-    """The precision-recall steps whose area is the average precision."""
-    recall, precision = positives / positives[-1], positives[1:] / (positives[1:] + negatives[1:])
-    x = np.repeat(recall, 2)[1:-1]
-    return _polyline(x, np.repeat(precision, 2))
+def _outline(shares: NDArray[np.float64]) -> str:
+    """The outline of a histogram as a path from the axis and back to it; bins of one height are one step."""
+    heights = np.rint(HEIGHT * (1 - shares)).astype(int)
+    starts = np.flatnonzero(np.diff(heights, prepend=-1))
+    widths = np.diff(starts, append=len(heights)) * (SIDE // BINS)
+    steps = "".join(f"V{height}h{width}" for height, width in zip(heights[starts], widths, strict=True))
+    return f"M0 {HEIGHT}{steps}V{HEIGHT}z"
 
 
 def _polyline(x: ArrayLike, y: ArrayLike) -> str:
-    """Points of a curve that never goes left, on the grid: first and last of each column, no straight run inside."""
+    """Points on the grid of a curve that never goes left."""
     points = np.column_stack([_grid(x), SIDE - _grid(y)])
     new_column = np.flatnonzero(np.diff(points[:, 0]))
     kept = points[np.unique(np.concatenate([[0], new_column, new_column + 1, [len(points) - 1]]))]
-    kept = kept[np.concatenate([[True], np.diff(kept, axis=0).any(axis=1)])]
-    steps = np.diff(kept, axis=0)
-    # A point between two steps of one direction is not seen.
-    turns = steps[:-1, 0] * steps[1:, 1] != steps[:-1, 1] * steps[1:, 0]
-    kept = kept[np.concatenate([[True], turns, [True]])]
-    return " ".join(f"{x},{y}" for x, y in kept)
+    return " ".join(f"{x},{y}" for x, y in _simplified(kept.tolist()))
 
 
-def _on_grid(x: float, y: float) -> tuple[int, int]:
-    return int(_grid(x)), SIDE - int(_grid(y))
+def _simplified(points: list[list[int]]) -> list[list[int]]:
+    """The points without those that lie CLOSE to the line between others (Ramer 1972; Douglas & Peucker 1973)."""
+    kept, spans = {0, len(points) - 1}, [(0, len(points) - 1)]
+    while spans:
+        first, last = spans.pop()
+        (x, y), (end_x, end_y) = points[first], points[last]
+        dx, dy = end_x - x, end_y - y
+        off = [abs((px - x) * dy - (py - y) * dx) for px, py in points[first + 1 : last]]
+        if off and max(off) > CLOSE * math.hypot(dx, dy):
+            farthest = first + 1 + off.index(max(off))
+            kept.add(farthest)
+            spans += [(first, farthest), (farthest, last)]
+    return [points[place] for place in sorted(kept)]
 
 
 def _grid(values: ArrayLike) -> NDArray[np.int64]:

@@ -108,10 +108,24 @@ def measurements(runs: Sequence[Run], apart: bool = False) -> list[Measurement]:
     contents: dict[str, set[str]] = {}
     for one in found:
         contents.setdefault(one.model, set()).add(one.repeat.classifier_hash)
-    return [
-        one if len(contents[one.model]) == 1 else replace(one, model=f"{one.model}-{one.repeat.classifier_hash[:6]}")
-        for one in found
-    ]
+    stems = {(id(run), name): stem for run in runs for name, stem in _file_stems(run).items()}
+    called = {one.repeat.classifier_hash: stems.get((id(one.run), one.classifier)) for one in found}
+    told_apart = len(set(called.values())) == len(called)
+
+    def name(one: Measurement) -> str:
+        stem = called[one.repeat.classifier_hash] if told_apart else None
+        return stem or f"{one.model}-{one.repeat.classifier_hash[:6]}"
+
+    return [one if len(contents[one.model]) == 1 else replace(one, model=name(one)) for one in found]
+
+
+def _file_stems(run: Run) -> dict[str, str]:
+    """Classifier → its checkpoint's file name without ending, where all that the user asked for are files."""
+    paths = [Path(one.rpartition("=")[2].partition("#")[0]) for one in run.card.benchmark.get("models", ())]
+    named = list(dict.fromkeys(row["model"] for row in run.card.metrics))
+    if len(paths) != len(named) or not all(path.suffix for path in paths):
+        return {}
+    return {name: path.stem for name, path in zip(named, paths, strict=True)}
 
 
 def check_comparable(runs: Sequence[Run]) -> None:

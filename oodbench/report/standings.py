@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -74,18 +75,21 @@ def standings(entries: Mapping[str, Row | Mean], metric: str) -> dict[str, Stand
     sign = -1 if metric in LOWER_IS_BETTER else 1
     estimates = [entry.figures.get(metric) for entry in found]
     values = [-np.inf if one is None else sign * one.value for one in estimates]
-    influence = INFLUENCES.get(metric)
 
     def worse(best: int, other: int) -> list[float]:
-        if influence is None:
+        if metric not in INFLUENCES:
             return [0.0]
         pairs = zip(_repeats(found[best]), _repeats(found[other]), strict=True)
-        tests = [
-            paired_test(*([influence(one.id_scores, one.ood_scores) for one in of] for of in pair)) for pair in pairs
-        ]
+        tests = [paired_test(*([_influence(one, metric) for one in of] for of in pair)) for pair in pairs]
         return [one_sided(sign * test.difference, test.p_value) for test in tests]
 
     return dict(zip(names, judged(values, worse), strict=True))
+
+
+@lru_cache(maxsize=64)
+def _influence(one: Measurement, metric: str) -> Influence:
+    """Kept, as the best is compared with all others."""
+    return INFLUENCES[metric](one.id_scores, one.ood_scores)
 
 
 def _repeats(entry: Row | Mean) -> list[tuple[Measurement, ...]]:

@@ -26,10 +26,17 @@ class Worst(NamedTuple):
 
 
 class Pictures(NamedTuple):
-    """Some images of a set: their (k,) indices, ascending, and uint8 pixels k×H×W×C (C is 1 or 3)."""
+    """Some images of a set: their (k,) indices, ascending, and uint8 pixels k×H×W×C (C is 1 or 3).
+
+    And (k,) of what is known of each, None where an earlier oodbench kept the pictures: their labels, -1 where unknown;
+    the classes that the classifier put them into; their files, empty where they have none of their own.
+    """
 
     indices: NDArray[np.int64]
     pixels: NDArray[np.uint8]
+    labels: NDArray[np.int64] | None = None
+    answers: NDArray[np.int64] | None = None
+    files: NDArray[np.str_] | None = None
 
 
 def worst_images(id_scores: ArrayLike, ood_scores: ArrayLike, count: int = WORST) -> Worst:

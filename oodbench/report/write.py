@@ -13,7 +13,7 @@ from oodbench.report.paper import PaperTable, to_latex
 from oodbench.report.published import with_published
 from oodbench.report.runs import Run
 
-ENDINGS = {".csv": "csv", ".md": "md", ".html": "html", ".htm": "html", ".tex": "latex"}
+ENDINGS = {".csv": "csv", ".json": "json", ".md": "md", ".html": "html", ".htm": "html", ".tex": "latex"}
 
 
 def write_report(

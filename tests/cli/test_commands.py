@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from oodbench.benchmark import embedded_benchmarks
+from oodbench.cli.list import FAMILIES
 from oodbench.data.catalogue import DATASETS
 from oodbench.data.noise import noise_set
 from oodbench.detectors.catalogue import DETECTORS
@@ -34,6 +36,63 @@ def test_list_names_all(oodbench: Command, kind: str, names: dict[str, object]) 
     ended = oodbench("list", kind)
     assert ended.code == 0
     assert all(name in ended.out for name in names)
+
+
+def test_every_built_in_detector_has_one_family(oodbench: Command) -> None:
+    named = [name for names in FAMILIES.values() for name in names.split()]
+    assert sorted(named) == sorted(DETECTORS)
+    text = oodbench("list", "detectors").out
+    assert text.index("\nlogits\n") < text.index("\nmsp") < text.index("\nfeatures\n") < text.index("\nknn")
+
+
+def test_json_is_for_programs(oodbench: Command, tmp_path: Path) -> None:
+    detectors = json.loads(oodbench("list", "detectors", "--json").out)
+    assert {one["name"] for one in detectors} == set(DETECTORS) and detectors[0]["family"] == "logits"
+    (epsilon,) = [
+        one
+        for one in json.loads(oodbench("list", "detectors", "odin", "--json").out)["settings"]
+        if "epsilon" in one.values()
+    ]
+    assert epsilon
+    datasets = json.loads(oodbench("list", "datasets", "--json", "--data-root", tmp_path).out)
+    assert {one["name"] for one in datasets} == set(DATASETS)
+    facts = json.loads(oodbench("doctor", "--json", "--data-root", tmp_path).out)
+    assert facts["data_folders"][str(tmp_path)] is True and "digits" in facts["found"]
+    rows = json.loads(oodbench("report", Path(__file__).parents[2] / "results/digits", "--json").out)
+    assert len(rows) == 4 * 9 and rows[0]["detector"] == "msp"
+
+
+def test_a_set_that_is_not_here_says_how_to_get_it(oodbench: Command, tmp_path: Path) -> None:
+    for one in json.loads(oodbench("list", "datasets", "--json", "--data-root", tmp_path).out):
+        if "not on this machine" in one["where"]:
+            assert "fetch" in one["where"] or "http" in one["where"] or "Put it there" in one["where"], one
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("oodbench ru", {"run"}),
+        ("oodbench run --detector msp,odi", {"msp,odin"}),
+        ("oodbench run --ood fash", {"fashion-mnist"}),
+        ("oodbench train --model resnet2", {"resnet20"}),
+        ("oodbench run --benchmark digi", {"digits"}),
+        ("oodbench completion z", {"zsh"}),
+    ],
+)
+def test_names_are_completed(words: str, expected: set[str]) -> None:
+    """As bash asks, in a process of its own; nothing waits for torch."""
+    asked = {"_OODBENCH_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
+    code = "import sys; from oodbench.cli import main\ntry: main()\nfinally: assert 'torch' not in sys.modules"
+    ended = subprocess.run([sys.executable, "-c", code], env=os.environ | asked, capture_output=True, text=True)
+    found = {line.partition(",")[2] for line in ended.stdout.splitlines()}
+    assert expected <= found and "Error" not in ended.stderr, ended.stderr
+    assert all(one.startswith(words.split()[-1]) for one in found)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_prints_source_that_asks_the_command(oodbench: Command, shell: str) -> None:
+    ended = oodbench("completion", shell)
+    assert ended.code == 0 and "_OODBENCH_COMPLETE" in ended.out and f"{shell}_complete" in ended.out
 
 
 def test_list_says_what_is_not_here(oodbench: Command, tmp_path: Path) -> None:

@@ -17,7 +17,13 @@ from tests.cli.conftest import Ended
 
 Command = Callable[..., Ended]
 
-BEGINNINGS = {"csv": "id,model,detector", "md": "# OOD detection", "html": "<!doctype html>", "latex": "% Written by"}
+BEGINNINGS = {
+    "csv": "id,model,detector",
+    "json": "[",
+    "md": "# OOD detection",
+    "html": "<!doctype html>",
+    "latex": "% Written by",
+}
 
 
 @pytest.fixture

@@ -32,13 +32,14 @@ function filter() {
   const words = wanted.get("text").toLowerCase().split(/\s+/).filter(Boolean);
   for (const row of rows) {
     const names = row.dataset;
-    const text = [names.detector, names.set, names.group, names.model, names.id].join(" ").toLowerCase();
+    const text = Object.values(names).join(" ").toLowerCase();
     row.hidden = !(
       words.every((word) => text.includes(word)) &&
       ["detector", "set", "group", "model", "id"].every((key) => !wanted.get(key) || wanted.get(key) === names[key]) &&
       (wanted.has("controls") || !("control" in names))
     );
   }
+  document.getElementById("none").hidden = rows.some((row) => !row.hidden);
   document.getElementById("count").textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length} rows`;
 }
 form.addEventListener("input", filter);
@@ -46,6 +47,45 @@ form.addEventListener("submit", (event) => event.preventDefault());
 // The reset happens after its event.
 form.addEventListener("reset", () => setTimeout(filter));
 filter();
+
+// Of the tables of a block, the one of the metric asked for is shown.
+for (const fields of document.querySelectorAll(".switch")) {
+  fields.addEventListener("change", ({ target }) => {
+    for (const table of fields.parentElement.querySelectorAll("[data-metric]")) {
+      table.hidden = table.dataset.metric !== target.value;
+    }
+  });
+}
+
+// Pictures are made when the set that shows them is opened; a set's lie side by side in one image.
+const sprites = JSON.parse(document.getElementById("pictures").textContent);
+function picture(list, [place, index, score, wrong]) {
+  const sprite = sprites[list.dataset.sprite];
+  const item = document.createElement("li");
+  const image = item.appendChild(document.createElement("span"));
+  const label = sprite.labels && sprite.labels[place] >= 0 ? `class ${sprite.labels[place]}` : "";
+  const answer = sprite.answers ? `seen as ${sprite.answers[place]}` : "";
+  const file = sprite.files ? sprite.files[place] : "";
+  const known = [label, answer, file].filter(Boolean);
+  image.className = "thumbnail";
+  image.role = "img";
+  image.ariaLabel = image.title = [`${list.dataset.set}, image ${index}`, ...known].join(", ");
+  const { source, across, rows, width, height } = sprite;
+  const [x, y] = [(place % across) * width, Math.floor(place / across) * height];
+  image.style.cssText = `width:${width}px;height:${height}px;background:${source} -${x}px -${y}px / ${across * width}px ${rows * height}px`;
+  for (const text of [`${score}${wrong ? "" : " (right)"}`, ...known.map((one) => one.split("/").pop())]) {
+    item.appendChild(document.createElement("small")).textContent = text;
+  }
+  return item;
+}
+function unpack(details) {
+  for (const list of details.querySelectorAll(".thumbnails:empty")) {
+    list.append(...JSON.parse(list.dataset.images).map((image) => picture(list, image)));
+  }
+}
+for (const details of document.querySelectorAll("details.set")) {
+  details.addEventListener("toggle", () => details.open && unpack(details));
+}
 
 // A link to plots opens the set that holds them.
 function reveal() {
