@@ -113,7 +113,12 @@ def test_by_default_nothing_of_the_users_is_trained_on(oodbench: Command, tmp_pa
     assert ended.code == 0, ended.err
     assert "left out: inversion, which would train a classifier" in ended.err
     assert not {"inversion"} & set(pd.read_csv(tmp_path / "leaderboard.csv").detector)
-    ended = oodbench(*run, "--model", ROOT / "results/baselines/digits-cnn8-garbage.safetensors")
+    more = (*run, "--model", ROOT / "results/baselines/digits-cnn8-garbage.safetensors")
+    before = (tmp_path / "card.json").read_bytes()
+    ended = oodbench(*more)
+    assert ended.code == 2 and "the run of another benchmark" in ended.err and "--force" in ended.err
+    assert (tmp_path / "card.json").read_bytes() == before
+    ended = oodbench(*more, "--force")
     assert ended.code == 0, ended.err
     assert "left out" not in ended.err
     assert "inversion" in set(pd.read_csv(tmp_path / "leaderboard.csv").detector)
@@ -244,5 +249,5 @@ def test_squeezenet_from_the_command_line(oodbench: Command, tmp_path: Path) -> 
     work += ["--model", f"squeezenet1_1={tmp_path}/s.pth"]
     ended = oodbench(*work, "--detector", "energy,lc,knn(k=1)")
     assert ended.code == 0 and "the logits of squeezenet1_1 are no linear function of its features" in ended.err
-    ended = oodbench(*work, "--detector", "react")
+    ended = oodbench(*work, "--detector", "react", "--force")
     assert ended.code == 2 and "leave the detector out" in ended.err
