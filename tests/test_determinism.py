@@ -16,7 +16,7 @@ from tests.stored_baseline import CHECKPOINT
 WORK = Benchmark(
     models=(str(CHECKPOINT),),
     ood=("uniform", "set:structured"),
-    detectors=("msp", "lc", "odin", "oodl", "knn", "mcd"),
+    detectors=("msp", "lc", "odin", "oodl", "knn", "gradnorm"),
     limit=60,
     fit_limit=200,
 )
