@@ -76,7 +76,8 @@ def command(
         reporter = ConsoleReporter() if ranks.is_first else Reporter()
         if ranks.is_first:
             check_folder(out or Path("results"))
-            check_cache()
+            if machine.store:
+                check_cache()
             if out and not force and (note := check_replaced(out, benchmark.as_dict())):
                 reporter.say(note)
         result = run_among(ranks, benchmark, machine=machine, reporter=reporter)

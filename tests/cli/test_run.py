@@ -251,3 +251,16 @@ def test_squeezenet_from_the_command_line(oodbench: Command, tmp_path: Path) -> 
     assert ended.code == 0 and "the logits of squeezenet1_1 are no linear function of its features" in ended.err
     ended = oodbench(*work, "--detector", "react", "--force")
     assert ended.code == 2 and "leave the detector out" in ended.err
+
+
+def test_a_cache_that_cannot_be_written_is_said_before_anything_is_done(
+    oodbench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("OODBENCH_CACHE", str(tmp_path / "file" / "cache"))
+    options = ("run", "--ood", "uniform", "--detector", "msp", "--limit", "30", "--out", tmp_path / "out")
+    ended = oodbench(*options)
+    assert ended.code == 2 and "OODBENCH_CACHE" in ended.err and "training" not in ended.err
+    (tmp_path / "out" / "card.json").mkdir(parents=True)
+    ended = oodbench(*options)
+    assert ended.code == 2 and "card.json is a folder" in ended.err and "training" not in ended.err
