@@ -163,7 +163,7 @@ def attack_outputs(attack: Attack) -> None:
         0,
         holds=(attack.folder / "link.md").is_symlink,
     )
-    attack.expect("report to a device", attack.start("report", "whole", "--format", "markdown", "-o", os.devnull), 0)
+    attack.expect("report to a device", attack.start("report", "whole", "--format", "md", "-o", os.devnull), 0)
     pixels = np.random.default_rng(1).integers(0, 256, (20, 8, 8), dtype=np.uint8)
     for name in ("scans[a]", "pipe|d", "=1+1", "<b>x</b>", "a'b\"c", "$x_1$", "x" * 200, "\u202egnp"):
         np.savez(attack.folder / f"{name}.npz", images=pixels)
@@ -173,7 +173,7 @@ def attack_outputs(attack: Attack) -> None:
         )
         attack.expect(f"a set called {name}", process, 0, 2)
         if (attack.folder / out / "card.json").is_file():
-            for form in ("markdown", "csv", "html", "latex"):
+            for form in ("md", "csv", "html", "latex"):
                 attack.expect(f"{form} of {name}", attack.start("report", out, "--format", form), 0)
 
 
