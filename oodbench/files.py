@@ -50,11 +50,12 @@ def atomic_write(path: Path) -> Iterator[Path]:
     Raises:
         OSError: as of any writing.
     """
-    path = Path(os.path.realpath(path))
+    # Looked at before links are followed: /dev/stdout leads to the name of a pipe, under which no file is.
     mode = _mode(path)
+    is_stream = bool(mode) and not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+    path = Path(path) if is_stream else Path(os.path.realpath(path))
     if mode and stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    is_stream = bool(mode) and not stat.S_ISREG(mode)
     folder = Path(tempfile.gettempdir()) if is_stream else path.parent
     temporary = folder / temporary_name(path)
     try:
@@ -149,12 +150,11 @@ def check_writable(folder: Path, otherwise: str = "choose another folder with --
 
 def check_output(path: Path) -> None:
     """Raise OodbenchError if a file cannot be written: see `check_writable`; devices and pipes may be."""
-    path = Path(os.path.realpath(path))
     if path.is_dir():
         raise OodbenchError(f"cannot write {path}: there is a folder of that name; choose another with --out")
     if path.exists() and not path.is_file() and os.access(path, os.W_OK):
         return
-    check_writable(path.parent)
+    check_writable(Path(os.path.realpath(path)).parent)
 
 
 def check_cache() -> None:
@@ -162,7 +162,7 @@ def check_cache() -> None:
     check_writable(cache_folder(), "move the cache with the environment variable OODBENCH_CACHE")
 
 
-def _mode(path: Path) -> int:
+def _mode(path: Path | str) -> int:
     """What is there; 0 where nothing is."""
     try:
         return os.stat(path).st_mode

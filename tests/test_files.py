@@ -86,6 +86,12 @@ def test_a_pipe_and_a_device_are_written_to(tmp_path: Path) -> None:
     assert stat.S_ISCHR(os.stat(os.devnull).st_mode)
 
 
+def test_standard_output_may_be_named_as_a_file() -> None:
+    code = "from oodbench.files import *; path = Path('/dev/stdout'); check_output(path); write_whole(path, 'through')"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert printed.stdout == "through", printed.stderr
+
+
 def test_a_folder_in_the_place_of_a_file_is_said(tmp_path: Path) -> None:
     (tmp_path / "a.md").mkdir()
     with pytest.raises(IsADirectoryError):

@@ -165,7 +165,7 @@ def attack_outputs(attack: Attack) -> None:
     )
     attack.expect("report to a device", attack.start("report", "whole", "--format", "md", "-o", os.devnull), 0)
     pixels = np.random.default_rng(1).integers(0, 256, (20, 8, 8), dtype=np.uint8)
-    for name in ("scans[a]", "pipe|d", "=1+1", "<b>x</b>", "a'b\"c", "$x_1$", "x" * 200, "\u202egnp"):
+    for name in ("scans[a]", "pipe|d", "=1+1", "<b>x<b>", "a'b\"c", "$x_1$", "x" * 200, "\u202egnp"):
         np.savez(attack.folder / f"{name}.npz", images=pixels)
         out = f"named-{len(name)}-{ord(name[0])}"
         process = attack.start(
