@@ -11,10 +11,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from oodbench.errors import OodbenchError
+from oodbench.card_fields import faults
+from oodbench.errors import OodbenchError, unknown_name
 from oodbench.files import write_whole
 
 FORMAT = 1
+LARGEST = 256 << 20
+"""Bytes of a card."""
+
 RECORDED_PACKAGES = ("oodbench", "torch", "torchvision", "numpy", "scipy", "scikit-learn", "pillow")
 
 
@@ -47,8 +51,15 @@ class Card:
     format: int = FORMAT
 
     def classifier(self, name: str) -> dict[str, Any]:
-        """The record of a classifier."""
-        return next(record for record in self.classifiers if record["name"] == name)
+        """The record of a classifier.
+
+        Raises:
+            OodbenchError: there is none.
+        """
+        for record in self.classifiers:
+            if record["name"] == name:
+                return record
+        raise unknown_name("classifier on the card", name, (record["name"] for record in self.classifiers))
 
     def own_classifiers(self, model: str) -> dict[str, dict[str, Any]]:
         """Detector → record of the classifier that it reads, of those under the model that read one of their own."""
@@ -68,15 +79,21 @@ class Card:
         Raises:
             OodbenchError: the file is not a card, or one of another format.
         """
+        path = Path(path)
         try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"))
-            if values.get("format") != FORMAT:
-                raise OodbenchError(
-                    f"{path} is a card of format {values.get('format')}; this oodbench reads format {FORMAT}"
-                )
-            return cls(**values)
-        except (OSError, ValueError, TypeError, AttributeError) as error:
-            raise OodbenchError(f"{path} is not a card that oodbench wrote: {error}") from error
+            if (size := path.stat().st_size) > LARGEST:
+                raise ValueError(f"it has {size:,} bytes, and a card at most {LARGEST:,}")
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise OodbenchError(
+                f"{path} is not a card that oodbench wrote: {error}; run the benchmark again"
+            ) from error
+        if isinstance(values, dict) and type(found := values.get("format")) is int and 0 <= found != FORMAT:
+            raise OodbenchError(f"{path} is a card of format {found}; this oodbench reads format {FORMAT}")
+        if broken := [*faults(values)]:
+            more = f" (and {len(broken) - 1} more)" if len(broken) > 1 else ""
+            raise OodbenchError(f"{path} is not a card that oodbench wrote: {broken[0]}{more}; run the benchmark again")
+        return cls(**values)
 
 
 def recorded_versions() -> dict[str, str]:

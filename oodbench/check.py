@@ -7,10 +7,10 @@ moved is named: classifier, detector, set, image, and by how much.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from tabulate import tabulate
@@ -18,17 +18,14 @@ from tabulate import tabulate
 from oodbench.benchmark import Benchmark
 from oodbench.card import Card
 from oodbench.data.reference import PATH_KINDS
+from oodbench.drift import Drift, Key, changed_facts, changed_metrics, changed_order, inconsistent
 from oodbench.errors import OodbenchError
-from oodbench.metrics import METRICS, evaluate
 from oodbench.models.catalogue import MODELS
 from oodbench.plan import Machine, make_plan
 from oodbench.progress import Reporter
 from oodbench.recipes.catalogue import PLAIN
 from oodbench.run_folder import CARD_FILE, Result
 from oodbench.runner import run
-
-Key = tuple[str, str, str]
-"""(classifier, detector, set)."""
 
 
 @dataclass(frozen=True)
@@ -60,18 +57,9 @@ ACROSS_DEVICES = Tolerance(usual=2e-2, largest=1e-1, metric=1e-2)
 
 USUAL_SHARE = 0.75
 
-# Metrics of equal scores differ by the order in which float64 numbers are added, at most.
-SUMMATION = 1e-9
-
-
-class Drift(NamedTuple):
-    """One difference, as text: of what, in what, the baseline's value, the value now, and by how much."""
-
-    subject: str
-    what: str
-    baseline: str
-    now: str
-    difference: str = ""
+# Over all sets of a detector: the median movement in one direction, as a share of `Tolerance.usual`, and the share of
+# images that may move further than that.
+DIRECTED_SHARE, MOVED_SHARE = 0.2, 0.1
 
 
 @dataclass(frozen=True)
@@ -99,23 +87,34 @@ class Comparison:
 def compare(baseline: Result, now: Result) -> Comparison:
     """Compare sets, classifiers, detectors, per-sample scores and metrics of two runs, two-sided."""
     tolerance = tolerance_between(baseline.card, now.card)
-    drifts = list(_changed_facts(baseline.card, now.card))
-    distances = {}
-    for key, before in baseline.scores.items():
-        after = now.scores.get(key)
-        if after is None or len(after) != len(before):
-            count = "none" if after is None else str(len(after))
-            drifts.append(Drift("/".join(key), "number of scores", str(len(before)), count))
+    drifts = [*changed_facts(baseline.card, now.card), *changed_order(baseline.card, now.card)]
+    distances, moved = {}, set()
+    for key in baseline.scores | now.scores:
+        before, after = baseline.scores.get(key), now.scores.get(key)
+        if before is None or after is None or len(after) != len(before):
+            counts = ("none" if scores is None else str(len(scores)) for scores in (before, after))
+            drifts.append(Drift("/".join(key), "number of scores", *counts))
             continue
         distances[key] = _distances(before, after, _spread(baseline, key))
-        drifts += _changed_scores(key, before, after, distances[key], tolerance)
-    drifts += _changed_metrics(baseline, now, tolerance)
+        found = [*_changed_scores(key, before, after, distances[key], tolerance)]
+        moved |= {key[:2]} if found else set()
+        drifts += found
+    drifts += _changed_together(baseline, now, tolerance, moved)
+    drifts += inconsistent(baseline, "baseline's scores")
+    drifts += inconsistent(now, "the run's scores")
+    drifts += changed_metrics(baseline.card, now.card, tolerance.metric)
     return Comparison(drifts, _runs(baseline.card, now.card), _furthest(distances, tolerance))
 
 
 def tolerance_between(baseline: Card, now: Card) -> Tolerance:
-    """The tolerance between two runs: tight on one class of device (cpu, cuda, mps), looser across classes."""
-    first, second = (str(card.machine["device"]).partition(":")[0] for card in (baseline, now))
+    """The tolerance between two runs: tight on one class of device (cpu, cuda, mps), looser across classes.
+
+    Raises:
+        OodbenchError: a card names no such device.
+    """
+    first, second = (str(card.machine.get("device")).partition(":")[0] for card in (baseline, now))
+    for unknown in {first, second} - SAME_DEVICE.keys():
+        raise OodbenchError(f"a card says that it is of the device '{unknown}'; a run is of {', '.join(SAME_DEVICE)}")
     return SAME_DEVICE[first] if first == second else ACROSS_DEVICES
 
 
@@ -138,46 +137,10 @@ def _furthest(distances: dict[Key, np.ndarray], tolerance: Tolerance) -> str:
     return f"{len(distances)} × scores compared; furthest moved {moved}; {allowed}"
 
 
-def _changed_facts(baseline: Card, now: Card) -> Iterator[Drift]:
-    first, second = _facts(baseline), _facts(now)
-    for subject in first | second:
-        if subject not in first or subject not in second:
-            yield Drift(subject, "is there", *("yes" if subject in facts else "no" for facts in (first, second)))
-            continue
-        before, after = first[subject], second[subject]
-        for name in before | after:
-            if before.get(name) != after.get(name):
-                yield Drift(subject, name.replace("_", " "), _shown(before.get(name)), _shown(after.get(name)))
-
-
-def _facts(card: Card) -> dict[str, dict[str, Any]]:
-    """What decides scores, apart from the scores: subject → name → plain value."""
-    facts: dict[str, dict[str, Any]] = {}
-    for one in card.sets:
-        chosen = ("count", "content_hash", "labels_hash", "matching")
-        facts[f"set {one['name']} ({one['role']}) of {one['classifier']}"] = {name: one[name] for name in chosen}
-    for one in card.classifiers:
-        facts[f"classifier {one['name']}"] = {"content_hash": one["content_hash"]}
-    for one in card.detectors:
-        facts[f"detector {one['label']}"] = one["parameters"]
-        for classifier, learned in one["learned"].items():
-            # Numbers that were learned show in the scores, for which there is a tolerance.
-            words = {f"learned {name}": value for name, value in learned.items() if isinstance(value, str)}
-            if words:
-                facts[f"detector {one['label']} on {classifier}"] = words
-    return facts
-
-
-def _shown(value: Any) -> str:
-    """A plain value; of a hash, its head."""
-    text = str(value)
-    return f"{text[:12]}…" if len(text) == 64 else text
-
-
 def _spread(baseline: Result, key: Key) -> np.ndarray:
     """The unit in which each score's movement is measured, see `Tolerance`."""
-    classifier, detector, _ = key
-    scores, of_id = baseline.scores[key], baseline.scores[classifier, detector, baseline.card.metrics[0]["id"]]
+    scores = baseline.scores[key]
+    of_id = baseline.scores.get((*key[:2], _id_of(baseline)), scores)
     low, middle, high = np.quantile(np.concatenate([scores, of_id]), [0.1, 0.5, 0.9])
     spread: np.ndarray = np.maximum(high - low, np.abs(scores - middle))
     return spread
@@ -211,35 +174,38 @@ def _are_float32(scores: np.ndarray) -> bool:
         return bool((scores == scores.astype(np.float32)).all())
 
 
-def _changed_metrics(baseline: Result, now: Result, tolerance: Tolerance) -> Iterator[Drift]:
-    rows = {(row["model"], row["detector"], row["ood"]): row for row in now.card.metrics}
-    for row in baseline.card.metrics:
-        key = row["model"], row["detector"], row["ood"]
-        # Of the same scores, so that a changed metric shows however little it changed.
-        again = evaluate(baseline.scores[(*key[:2], row["id"])], baseline.scores[key])
-        yield from _changed_metric(f"{'/'.join(key)}, baseline's scores", row, again, SUMMATION)
-        if key in rows:
-            allowed = tolerance.metric + 1 / min(row["n_id"], row["n_ood"])
-            yield from _changed_metric("/".join(key), row, rows[key], allowed)
-    accuracies = {one["name"]: one["id_accuracy"] for one in now.card.classifiers}
-    # Every classifier is tested on the same ID images.
-    tested = next(one["count"] for one in baseline.card.sets if one["role"] == "ID test")
-    for one in baseline.card.classifiers:
-        name, before = one["name"], one["id_accuracy"]
-        after = accuracies.get(name, before)
-        if not abs(after - before) <= tolerance.metric + 1 / tested:
-            yield Drift(f"classifier {name}", "ID accuracy", f"{before:.6f}", f"{after:.6f}", f"{after - before:+.6f}")
-
-
-def _changed_metric(
-    subject: str, before: Mapping[str, Any], after: Mapping[str, Any], allowed: float
+def _changed_together(
+    baseline: Result, now: Result, tolerance: Tolerance, known: Set[tuple[str, str]]
 ) -> Iterator[Drift]:
-    """The metric that changed most, if that is more than is allowed."""
-    # A metric that is newer than the baseline has nothing to be compared with.
-    changes = {name: after[name] - before[name] for name in METRICS if name in before}
-    most = max(changes, key=lambda name: abs(changes[name]))
-    if not abs(changes[most]) <= allowed:  # which NaN is not either
-        yield Drift(subject, most, f"{before[most]:.6f}", f"{after[most]:.6f}", f"{changes[most]:+.6f}")
+    """What moves less than is allowed on each set, but in one direction on all of them, or on many of all images.
+
+    Rounding has no direction. Up on OOD and down on ID images makes every metric worse; up on all is another formula.
+
+    Args:
+        known: of which there is drift already.
+    """
+    movements: dict[tuple[str, str], list[tuple[np.ndarray, float]]] = {}
+    for key, before in baseline.scores.items():
+        after = now.scores.get(key)
+        if after is not None and len(after) == len(before) and key[:2] not in known:
+            spread = _spread(baseline, key)
+            moved = np.divide(after - before, spread, out=np.zeros(len(before)), where=spread > 0)
+            movements.setdefault(key[:2], []).append((moved, -1.0 if key[2] == _id_of(baseline) else 1.0))
+    for of, parts in movements.items():
+        apart = np.concatenate([sign * moved for moved, sign in parts])
+        alike = np.concatenate([moved for moved, _ in parts])
+        middle = max(float(np.median(apart)), float(np.median(alike)), key=abs)
+        share = float((np.abs(alike) > tolerance.usual).mean())
+        if abs(middle) > DIRECTED_SHARE * tolerance.usual:
+            yield Drift("/".join(of), "all sets together", "", "", f"half of the images moved {middle:+.2g} spreads")
+        elif share > MOVED_SHARE:
+            moved_far = f"{100 * share:.0f} % of the images moved more than {tolerance.usual:g} spreads"
+            yield Drift("/".join(of), "all sets together", "", "", moved_far)
+
+
+def _id_of(run: Result) -> str:
+    name: str = run.card.metrics[0]["id"]
+    return name
 
 
 def load_baseline(folder: Path) -> Result:
@@ -290,7 +256,10 @@ def rerun(baseline: Result, machine: Machine, reporter: Reporter | None = None) 
         OodbenchError: the benchmark names no checkpoint of its classifier, or of a detector's own classifier, so that
             it would be trained anew; and as `runner.run`.
     """
-    benchmark = Benchmark(**_relocated(baseline.card.benchmark, baseline.path.parent, Path()))
+    try:
+        benchmark = Benchmark(**_relocated(baseline.card.benchmark, baseline.path.parent, Path()))
+    except TypeError as error:
+        raise OodbenchError(f"the benchmark on {baseline.path} is none of this oodbench: {error}") from error
     trained = [one for one in make_plan(benchmark, machine).assignments if one.wanted.is_trained]
     missing = [
         "the classifier" if one.wanted.recipe == PLAIN else f"the classifier of {', '.join(one.detectors)}"

@@ -33,6 +33,11 @@ class ConsoleReporter(Reporter):
             log.print(description, markup=False, style="dim", soft_wrap=True)
             yield from items
             return
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
         with Progress(*columns, console=log, transient=True) as progress:
             yield from progress.track(items, total=total, description=description)

@@ -264,6 +264,7 @@ def launch(devices: str, arguments: Sequence[str]) -> int:
     Raises:
         OodbenchError: it is neither.
     """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import parse_args, run
 
@@ -279,7 +280,9 @@ def launch(devices: str, arguments: Sequence[str]) -> int:
         run(started)
     except ChildFailedError as error:
         _, failure = error.get_first_failure()
-        return failure.exitcode if failure.exitcode > 0 else 1
+        return failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode
+    except SignalException as stop:
+        return 128 + int(stop.sigval)
     return 0
 
 

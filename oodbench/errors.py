@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 
@@ -10,8 +11,31 @@ class OodbenchError(Exception):
     """Something the user asked for cannot be done; the message names the thing, the reason and the next step."""
 
 
+NEXT_STEPS = {
+    errno.ENOSPC: "make room there, or write elsewhere (--out, for the cache the environment variable OODBENCH_CACHE)",
+    errno.EROFS: "nothing can be written there: write elsewhere (--out, the environment variable OODBENCH_CACHE)",
+    errno.EACCES: "you may not do that: change the permissions, or use another path",
+    errno.EISDIR: "that is a folder: move it away, or use another path",
+    errno.ENOTDIR: "a part of that path is no folder: use another path",
+    errno.ENAMETOOLONG: "use a shorter name",
+    errno.EMFILE: "too many files are open: raise the limit (ulimit -n), or use fewer --workers",
+    errno.EIO: "the disk failed: copy the files elsewhere and try again",
+    errno.ESTALE: "the network disk went away: try again",
+}
+NEXT_STEPS[errno.EDQUOT] = NEXT_STEPS[errno.EFBIG] = NEXT_STEPS[errno.ENOSPC]
+NEXT_STEPS[errno.EPERM] = NEXT_STEPS[errno.EACCES]
+"""What to do, by the number of an operating system's error."""
+
+
 class NotFittedError(OodbenchError):
     """A detector was asked for a score before `fit`."""
+
+
+def of_system(error: OSError) -> OodbenchError:
+    """What the operating system refused, as an error in words, with the next step."""
+    where = f"{error.filename}: " if error.filename is not None else ""
+    step = NEXT_STEPS.get(error.errno or 0, "look at that path, and try again")
+    return OodbenchError(f"{where}{error.strerror or error}; {step}")
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str], hint: str = "") -> OodbenchError:

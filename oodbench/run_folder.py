@@ -7,6 +7,7 @@ such a folder.
 from __future__ import annotations
 
 import json
+import math
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,9 +20,10 @@ from zipfile import BadZipFile
 import numpy as np
 
 from oodbench.card import Card
+from oodbench.data.npz import BOMB_BYTES, BOMB_RATIO, array_form
 from oodbench.detectors.catalogue import in_force
 from oodbench.errors import OodbenchError, unknown_name
-from oodbench.files import atomic_write, safe_name, write_whole
+from oodbench.files import atomic_write, check_writable, safe_name, write_whole
 from oodbench.report.sheets import SHEETS_FOLDER
 from oodbench.report.worst import WORST_FILE, Pictures, shrunk
 
@@ -138,6 +140,7 @@ class Result:
         from oodbench.report.formats import to_markdown
 
         folder = Path(folder)
+        check_folder(folder)
         # Before its other files are replaced, so that no card ever lies beside the scores of another run.
         (folder / CARD_FILE).unlink(missing_ok=True)
         return [
@@ -166,10 +169,54 @@ class Result:
         with _reading(card_path):
             card = _in_force(Card.load(card_path))
         stored = load_arrays(folder / SCORES_FILE)
+        for key, found in stored.items():
+            if found.dtype != np.float64 or found.ndim != 1 or not len(found):
+                raise OodbenchError(
+                    f"{folder / SCORES_FILE} is damaged (what it holds of {'/'.join(key)} is no list of scores, but "
+                    f"{found.dtype} of shape {found.shape}); run the benchmark again"
+                )
         scores = {(model, in_force(label), name): found for (model, label, name), found in stored.items()}
         return cls(
             card, scores, _load_pictures(folder / WORST_FILE), _load_sheets(card, folder), _Stored(folder), card_path
         )
+
+
+def check_folder(folder: Path) -> None:
+    """Raise OodbenchError if a run cannot be saved in a folder: see `files.check_writable`."""
+    check_writable(folder)
+    for name in (CARD_FILE, SCORES_FILE, WORST_FILE, "leaderboard.csv", "leaderboard.md"):
+        if (folder / name).is_dir():
+            raise OodbenchError(f"{folder / name} is a folder, where a run writes a file; move it, or choose --out")
+
+
+def check_replaced(folder: Path, benchmark: Mapping[str, Any]) -> str:
+    """What a run of this benchmark would replace in a folder, in words; nothing where no run is there.
+
+    Raises:
+        OodbenchError: the run in the folder is of another benchmark, or its card cannot be read.
+    """
+    path = folder / CARD_FILE
+    if not path.is_file():
+        return ""
+    otherwise = "choose another folder with --out, or replace what is there with --force"
+    try:
+        there = Card.load(path)
+    except OodbenchError as error:
+        raise OodbenchError(f"{folder} holds something that is no run ({error}); {otherwise}") from error
+    # Which sets were missing is found out on the way, and the default detectors are named.
+    benchmark = json.loads(json.dumps(benchmark))  # as a card holds it
+    apart = {"missing", "name", *(["detectors"] if benchmark["detectors"] is None else [])}
+    differing = sorted(
+        key
+        for key in (benchmark.keys() | there.benchmark.keys()) - apart
+        if benchmark.get(key) != there.benchmark.get(key)
+    )
+    if differing:
+        raise OodbenchError(
+            f"{folder} holds the run of another benchmark, of {there.created} (it differs in {', '.join(differing)}); "
+            f"{otherwise}"
+        )
+    return f"the run of {there.created} in {folder} is replaced"
 
 
 def _in_force(card: Card) -> Card:
@@ -208,6 +255,10 @@ def load_arrays(path: Path) -> dict[tuple[str, str, str], np.ndarray]:
         OodbenchError: the file is damaged or something else.
     """
     with _reading(path), np.load(path, allow_pickle=False) as stored:
+        forms = [array_form(stored, name) for name in stored.files]
+        unpacked = sum(math.prod(shape) * dtype.itemsize for shape, dtype in forms)
+        if unpacked > BOMB_BYTES and unpacked > BOMB_RATIO * path.stat().st_size:
+            raise ValueError(f"it would unpack to {unpacked:,} bytes")
         return {_key(name): stored[name] for name in stored.files}
 
 
@@ -244,7 +295,7 @@ def _load_pictures(path: Path) -> dict[tuple[str, str], Pictures]:
     arrays = load_arrays(path) if path.is_file() else {}
     with _reading(path):
         keys = [key[:2] for key in arrays if key[2] == "indices"]
-        return {
+        pictures = {
             key: Pictures(
                 arrays[*key, "indices"],
                 arrays[*key, "pixels"],
@@ -252,6 +303,12 @@ def _load_pictures(path: Path) -> dict[tuple[str, str], Pictures]:
             )
             for key in keys
         }
+        for indices, pixels, *_ in pictures.values():
+            if indices.dtype.kind not in "iu" or indices.ndim != 1 or pixels.dtype != np.uint8 or pixels.ndim != 4:
+                raise ValueError(f"it holds no pictures, but {pixels.dtype} of shape {pixels.shape}")
+            if len(indices) != len(pixels) or pixels.shape[3] not in (1, 3) or 0 in pixels.shape:
+                raise ValueError(f"it holds pictures of shape {pixels.shape} for {len(indices)} images")
+        return pictures
 
 
 def _load_sheets(card: Card, folder: Path) -> dict[str, bytes]:
@@ -271,7 +328,7 @@ def _save_fitted(fitted: Mapping[tuple[str, str], Detector], folder: Path) -> li
     index = {}
     for number, ((model, label), detector) in enumerate(fitted.items()):
         # Numbered, as two names may become one, and cut, as file systems want it.
-        name = f"{number:03}-{safe_name(f'{model}-{label}')[:100]}.safetensors"
+        name = f"{number:03}-{safe_name(f'{model}-{label}')}.safetensors"
         save_state(detector, index_path.with_name(name))
         index[name] = [model, label]
     write_whole(index_path, json.dumps(index, indent=1, ensure_ascii=False) + "\n")

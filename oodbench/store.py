@@ -9,20 +9,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from oodbench.errors import OodbenchError
-from oodbench.files import atomic_write, cache_folder
+from oodbench.files import cache_folder, sweep, write_whole
 from oodbench.progress import Reporter
 
 FORMAT = 1
@@ -37,10 +36,6 @@ DEFAULT_LIMIT = 20e9
 def address(*parts: object) -> str:
     """The hash of values that JSON can hold, and of the store's format."""
     return hashlib.sha256(json.dumps([FORMAT, *parts]).encode()).hexdigest()
-
-
-UNFINISHED = 24 * 3600
-"""Seconds after which a file that is still not finished is of a process that was killed."""
 
 
 _UNREADABLE = (OSError, RuntimeError, SafetensorError)
@@ -100,7 +95,7 @@ class Store:
                 # Cloned: what is computed of tensors that lie in a mapped file, by no alignment, can differ in a bit.
                 tensors = {name: file.get_tensor(name).clone() for name in sorted(file.keys())}
                 facts = dict(file.metadata() or {})
-            sound = facts.get("address") == where and facts.pop("checksum", None) == _checksum(tensors, facts)
+            sound = facts.get("address") == where and facts.pop("checksum", None) == checksum(tensors, facts)
         except FileNotFoundError:
             return None
         except _UNREADABLE:
@@ -118,10 +113,10 @@ class Store:
         if path is None:
             return
         kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        told = {**facts, "address": where}
         try:
-            with atomic_write(path) as temporary:
-                told = {**facts, "address": where}
-                save_file(kept, temporary, {**told, "checksum": _checksum(kept, told)})
+            # As bytes: where safetensors writes a file itself, a full disk is no OSError.
+            write_whole(path, save(kept, {**told, "checksum": checksum(kept, told)}))
         except OSError as error:
             raise OodbenchError(
                 f"the store cannot write into {path.parent} ({error.strerror}); make room, move it with the "
@@ -142,9 +137,8 @@ class Store:
 
     def trim(self) -> int:
         """Remove what was longest unused until the rest is within the limit; the bytes that went."""
-        for path, status in self._files(unfinished=True):
-            if time.time() - status.st_mtime > UNFINISHED:
-                path.unlink(missing_ok=True)
+        for folder in self.folder.glob("*/") if self.folder else ():
+            sweep(folder)
         files = self._files()
         over = sum(status.st_size for _, status in files) - self.limit
         gone = 0
@@ -155,12 +149,12 @@ class Store:
             gone += status.st_size
         return gone
 
-    def _files(self, unfinished: bool = False) -> list[tuple[Path, os.stat_result]]:
-        """Those that are finished, or those that are being written, the longest unused first."""
+    def _files(self) -> list[tuple[Path, os.stat_result]]:
+        """Those that are finished, the longest unused first."""
         found = []
         for path in self.folder.glob("*/*.safetensors") if self.folder else ():
             # `atomic_write` writes under a name that starts with a point.
-            if path.name.startswith(".") == unfinished:
+            if not path.name.startswith("."):
                 with suppress(FileNotFoundError):
                     found.append((path, path.stat()))
         return sorted(found, key=lambda one: one[1].st_mtime)
@@ -172,7 +166,8 @@ class Store:
 NO_STORE = Store(None)
 
 
-def _checksum(tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> str:
+def checksum(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> str:
+    """SHA-256 of tensors on the CPU and of facts that JSON can hold."""
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for name in sorted(tensors):
         tensor = tensors[name]

@@ -15,6 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "oodbench"
 LAYERS = (
     {"errors"},
     {"files", "progress", "perturbation", "parameters", "metrics", "precision", "transfer"},
+    {"card_fields"},
     {"outputs", "resume", "statistics", "card", "data", "store", "console"},
     {"heads", "layers"},
     {"probe"},
@@ -32,6 +33,7 @@ LAYERS = (
     {"distributed"},
     {"testing", "measure", "record", "study"},
     {"runner"},
+    {"drift"},
     {"check", "tuning"},
     {"pytest_plugin"},
     {"cli"},

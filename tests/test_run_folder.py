@@ -22,7 +22,7 @@ from oodbench.detectors.base import Detector
 from oodbench.detectors.spec import build
 from oodbench.report.formats import to_csv, to_markdown
 from oodbench.report.worst import Pictures
-from oodbench.run_folder import load_arrays, save_arrays
+from oodbench.run_folder import check_replaced, load_arrays, save_arrays
 from tests.report.conftest import gaussian_scores, write_run
 from tests.scripts import ROOT
 
@@ -277,3 +277,24 @@ def test_a_result_is_a_table_in_a_notebook(result: Result) -> None:
     for row in rows.values():
         assert f"{100 * row['auroc']:.1f}/{100 * row['fpr_at_95_id_recall']:>5.1f}" in page
     assert page.count("<tr>") == 3 and page.count("<table>") == 1 and "in percent" in page
+
+
+@pytest.mark.parametrize("name", ["card.json", "scores.npz", "worst.npz", "leaderboard.md"])
+def test_a_folder_where_a_file_goes_is_said(result: Result, tmp_path: Path, name: str) -> None:
+    (tmp_path / "run" / name).mkdir(parents=True)
+    with pytest.raises(OodbenchError, match=f"{name} is a folder"):
+        result.save(tmp_path / "run")
+
+
+def test_another_benchmarks_run_is_not_replaced_in_silence(result: Result, tmp_path: Path) -> None:
+    benchmark = result.card.benchmark | {"detectors": ["msp"], "seed": 0}
+    folder = tmp_path / "run"
+    assert check_replaced(folder, benchmark) == ""
+    replace(result, card=replace(result.card, benchmark=benchmark)).save(folder)
+    assert "is replaced" in check_replaced(folder, benchmark)
+    assert "is replaced" in check_replaced(folder, benchmark | {"detectors": None})
+    with pytest.raises(OodbenchError, match=r"differs in seed.*--force"):
+        check_replaced(folder, benchmark | {"seed": 1})
+    (folder / "card.json").write_text("{")
+    with pytest.raises(OodbenchError, match=r"no run.*--force"):
+        check_replaced(folder, benchmark)

@@ -60,7 +60,7 @@ def train_digits(settings: TrainingSettings = QUICK, **changes: object) -> Class
         "fit": fit,
         "held_out": held_out,
         "num_classes": 10,
-        "image_shape": (1, 8, 8),
+        "form": (1, 8, 8),
         "settings": settings,
     } | changes
     return train(**options)  # type: ignore[arg-type]

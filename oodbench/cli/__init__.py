@@ -8,7 +8,7 @@ import sys
 
 import click
 
-from oodbench.errors import OodbenchError
+from oodbench.cli.ending import ended, tolerate_consoles
 
 # name → (module, one-line help): a command's module is imported when it is run, not to list it.
 COMMANDS = {
@@ -34,7 +34,8 @@ class _Commands(click.Group):
     """Commands imported on demand; errors that a user can act on are printed without a traceback."""
 
     def list_commands(self, context: click.Context) -> list[str]:
-        return list(COMMANDS)
+        # Not list(): a command of that name becomes an attribute of this module.
+        return [*COMMANDS]
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
@@ -48,7 +49,7 @@ class _Commands(click.Group):
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+            formatter.write_dl([*COMMANDS.items()])
 
     def resolve_command(
         self, context: click.Context, args: list[str]
@@ -70,18 +71,9 @@ def oodbench() -> None:
 
 
 def main() -> None:
-    """The entry point: exit 0 when done, 2 on what the user must change, 130 on Ctrl-C."""
+    """The entry point; `ending.ended` says what it exits with."""
     # Before torch is imported. Threads that wait awake take the cores from other processes, and from each other: beside
     # one busy process on two cores `oodbench run` took 122 s that way, and 9 s with threads that sleep.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    try:
-        oodbench.main(prog_name="oodbench", standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(2)
-    except OodbenchError as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(2)
-    except (KeyboardInterrupt, click.Abort):
-        click.echo("\nInterrupted; no results were written.", err=True)
-        sys.exit(130)
+    tolerate_consoles()
+    sys.exit(ended(lambda: oodbench.main(prog_name="oodbench", standalone_mode=False)))

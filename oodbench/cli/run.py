@@ -37,6 +37,7 @@ DATA = {"id", "fit", "ood", "validation_ood", "limit", "fit_limit", "seed"}
     type=click.Path(path_type=Path),
     help="Folder of the results.  [default: results/ID-MODEL-HASH, the hash of the benchmark]",
 )
+@click.option("--force", is_flag=True, help="A run of another benchmark in that folder replaced.")
 @click.option("--partial", is_flag=True, default=None, help="OOD sets of the benchmark that are not here left out.")
 @click.option("--store/--no-store", default=True, help="Outputs kept and reused, or not.  [default: kept]")
 @machine_options
@@ -44,6 +45,7 @@ DATA = {"id", "fit", "ood", "validation_ood", "limit", "fit_limit", "seed"}
 def command(
     reference: str | None,
     out: Path | None,
+    force: bool,
     devices: str | None,
     detectors: tuple[str, ...],
     parameters: tuple[str, ...],
@@ -62,17 +64,22 @@ def command(
     """
     from oodbench.console import ConsoleReporter
     from oodbench.distributed import is_one_of_many, joined, launch
-    from oodbench.files import check_writable
+    from oodbench.files import check_cache
     from oodbench.progress import Reporter
+    from oodbench.run_folder import check_folder, check_replaced
     from oodbench.runner import run_among
 
     if devices and not is_one_of_many():
         sys.exit(launch(devices, sys.argv[1:]))
     benchmark, machine = wanted(reference, detectors, parameters, options)
     with joined() as ranks:
-        if ranks.is_first:
-            check_writable(out or Path("results"))
         reporter = ConsoleReporter() if ranks.is_first else Reporter()
+        if ranks.is_first:
+            check_folder(out or Path("results"))
+            if machine.store:
+                check_cache()
+            if out and not force and (note := check_replaced(out, benchmark.as_dict())):
+                reporter.say(note)
         result = run_among(ranks, benchmark, machine=machine, reporter=reporter)
         if result is not None:
             _write(result, out, benchmark)
@@ -80,11 +87,12 @@ def command(
 
 def _write(result: Result, out: Path | None, benchmark: Benchmark) -> None:
     from oodbench.console import log, output
+    from oodbench.files import safe_name
     from oodbench.report.formats import terminal_tables
 
     if out is None:
         models = "+".join(dict.fromkeys(row["model"] for row in result.card.metrics))
-        out = Path("results") / f"{result.card.metrics[0]['id']}-{models}-{benchmark.short_hash()}"
+        out = Path("results") / safe_name(f"{result.card.metrics[0]['id']}-{models}-{benchmark.short_hash()}")
     paths = result.save(out)
     for table in terminal_tables(result.leaderboard, output.width):
         output.print(table)

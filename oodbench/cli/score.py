@@ -27,13 +27,13 @@ def command(images: str, path: Path, model: str, out: Path | None, data_root: Pa
     from oodbench.console import log
     from oodbench.data.inputs import from_facts
     from oodbench.data.load import load_images
-    from oodbench.files import check_writable, write_whole
+    from oodbench.files import check_output, write_whole
     from oodbench.guard import read_guard
     from oodbench.models.load import load_classifier
     from oodbench.plan import choose_device
 
     if out:
-        check_writable(out.parent)
+        check_output(out)
     guard = read_guard(path)
     facts = guard.facts
     classifier = load_classifier(

@@ -72,13 +72,13 @@ def command(
     """
     from oodbench.console import ConsoleReporter
     from oodbench.data.load import load_id
-    from oodbench.files import check_writable
+    from oodbench.files import check_output
     from oodbench.models.preprocessing import Said
     from oodbench.plan import choose_device
     from oodbench.recipes.by_hand import Training, train_by_hand
 
     if out:
-        check_writable(out.parent)
+        check_output(out)
     seed = int(given["seed"] or 0)
     id_set = load_id(id, data_root=data_root, seed=seed)
     values = {name: value for name, value in given.items() if value is not None}

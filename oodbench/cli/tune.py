@@ -51,7 +51,7 @@ def tune(
     from dataclasses import replace
 
     from oodbench.console import ConsoleReporter, log
-    from oodbench.files import atomic_write, check_writable
+    from oodbench.files import check_output, write_whole
     from oodbench.tuning import tune as search
 
     if oracle and out:
@@ -60,7 +60,7 @@ def tune(
         raise OodbenchError("name the detectors that are to be tuned: --detector odin,knn")
     benchmark, machine = wanted(reference, detectors, parameters, options)
     if out:
-        check_writable(out.parent)
+        check_output(out)
     values = {name: text.split(",") for name, text in assigned(grids).items()}
     found = search(benchmark, machine=machine, reporter=ConsoleReporter(), grids=values, oracle=oracle)
     _show(found)
@@ -73,8 +73,7 @@ def tune(
             tuning=tuple(one.as_dict() for one in found),
             name="",
         )
-        with atomic_write(out) as temporary:
-            temporary.write_text(tuned.to_toml(), encoding="utf-8")
+        write_whole(out, tuned.to_toml())
         log.print(f"wrote {out}: oodbench run --benchmark {out}", markup=False, soft_wrap=True)
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import os
+import shutil
 import sys
 import tarfile
-import tempfile
 import time
 import zlib
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from oodbench.errors import OodbenchError
+from oodbench.files import make_durable, replace, sweep, temporary_name
 
 if TYPE_CHECKING:
     import requests
@@ -89,9 +89,8 @@ def download(file: RemoteFile, folder: Path, progress: Progress) -> Path:
             say(f"{file.name}: this mirror {failure}; passed over")
             failures.append(f"{url} {failure}")
             continue
-        with open(part, "rb") as written:
-            os.fsync(written.fileno())
-        os.replace(part, target)
+        make_durable(part)
+        replace(part, target)
         return target
     raise OodbenchError(
         f"{file.name} could not be downloaded: {'; '.join(failures)}. Try again later (what came so far is "
@@ -188,7 +187,8 @@ class _Transfer:
             raise _Interrupted("no answer in time") from error
         except requests.ConnectionError as error:
             raise _Interrupted(f"no connection ({type(error).__name__})") from error
-        except requests.RequestException as error:
+        # ValueError: of a redirection to what is no address.
+        except (requests.RequestException, ValueError) as error:
             raise _MirrorFailed(f"cannot be used ({error})") from error
         except urllib3.exceptions.HTTPError as error:
             raise _Interrupted(f"the connection broke after {_size(self.part):,} bytes") from error
@@ -208,6 +208,8 @@ class _Transfer:
     def _examine(self, response: requests.Response, start: int) -> tuple[bool, int | None]:
         """Whether the answer goes on at `start`, and how many bytes the whole file has (None: not said)."""
         status, headers = response.status_code, response.headers
+        if self.url.startswith("https:") and not response.url.startswith("https:"):
+            raise _MirrorFailed(f"leads away from https, to {response.url}")
         if status == 416:
             self.part.unlink(missing_ok=True)
             raise _Interrupted("what was there is longer than the file")
@@ -261,12 +263,15 @@ def unpack(archive: Path, folder: Path) -> Path:
                 _check_unpacked(packed, archive, folder)
                 return folder
             say(f"{archive.name}: unpacking to {folder}")
-            with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
+            sweep(folder.parent)
+            temporary = folder.with_name(temporary_name(folder))
+            try:
                 packed.extractall(temporary, filter="data")
-                unpacked = Path(temporary) / folder.name
-                if not unpacked.is_dir():
+                if not (temporary / folder.name).is_dir():
                     raise OodbenchError(f"{archive} has no folder '{folder.name}'; it is another archive: delete it")
-                os.replace(unpacked, folder)
+                replace(temporary / folder.name, folder)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
     except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise OodbenchError(f"{archive} cannot be unpacked ({error}); delete it and fetch again") from error
     return folder

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
+import os
+import struct
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from threading import Lock
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
+from oodbench.data import lmdb_reader
 from oodbench.data.decoding import DECODED_BY, decoded
 from oodbench.data.identity import Facts, file_facts, identity_of
 from oodbench.data.imageset import Images, ImageSet
 from oodbench.errors import OodbenchError
 
-if TYPE_CHECKING:
-    import lmdb
-
 SIDE = 32
 """Pixels of the square images made of the scenes, the size of the sets that they are compared with."""
 
-_OPENING = Lock()
+PATIENCE, SLOWEST = 60.0, 1e6
+"""Seconds that reading a file may take, and one more each so many bytes of it."""
 
 
 @dataclass(frozen=True)
@@ -43,17 +46,13 @@ class LmdbSource:
     def read(self, indices: Sequence[int]) -> Images:
         wanted = [self.keys[i] for i in indices]
         contents: dict[tuple[int, bytes], bytes] = {}
-        # Opened anew each time, so that the source can be pickled; by one thread, since lmdb refuses to have a
-        # file open twice in a process.
-        with _OPENING:
-            for number in sorted({number for number, _ in wanted}):
-                path = self.databases[number]
-                with _open(path) as database, database.begin() as transaction:
-                    for key in (key for of, key in wanted if of == number):
-                        content = transaction.get(key)
-                        if content is None:
-                            raise OodbenchError(f"{path} has lost the key {key!r} since it was opened; get it again")
-                        contents[number, key] = content
+        for number in sorted({number for number, _ in wanted}):
+            path = self.databases[number]
+            keys = [key for of, key in wanted if of == number]
+            for key, content in zip(keys, _read(path, keys), strict=True):
+                if content is None:
+                    raise OodbenchError(f"{path} has lost the key {key!r} since it was opened; get it again")
+                contents[number, key] = content
         return np.stack([self._image(one, contents[one]) for one in wanted])
 
     def _image(self, key: tuple[int, bytes], content: bytes) -> np.ndarray:
@@ -77,8 +76,7 @@ def read_lmdb(name: str, databases: Sequence[Path]) -> ImageSet:
     keys: list[tuple[int, bytes]] = []
     facts = tuple(file_facts(path / "data.mdb") for path in databases if (path / "data.mdb").exists())
     for number, path in enumerate(databases):
-        with _OPENING, _open(path) as database, database.begin() as transaction:
-            found = [(number, bytes(key)) for key in transaction.cursor().iternext(values=False)]
+        found = [(number, key) for key in _read(path, None) if key is not None]
         if not found:
             raise OodbenchError(f"{path} holds no images; get it again")
         keys += found
@@ -90,24 +88,38 @@ def read_lmdb(name: str, databases: Sequence[Path]) -> ImageSet:
     )
 
 
-def _open(path: Path) -> lmdb.Environment:
+def _read(path: Path, keys: Sequence[bytes] | None) -> list[bytes | None]:
+    """The contents of keys, or all keys, by a process of its own: see `lmdb_reader`."""
+    if importlib.util.find_spec("lmdb") is None:
+        raise OodbenchError(f"{path} is an lmdb file, which needs the package lmdb: pip install 'oodbench[lmdb]'")
+    asked = json.dumps(None if keys is None else [key.hex() for key in keys])
+    data = path / "data.mdb"
+    size = data.stat().st_size if data.is_file() else 0
     try:
-        import lmdb
-    except ImportError as error:
-        raise OodbenchError(
-            f"{path} is an lmdb file, which needs the package lmdb: pip install 'oodbench[lmdb]'"
-        ) from error
-    try:
-        database = lmdb.open(str(path), readonly=True, lock=False, create=False, readahead=False)
-    except lmdb.Error as error:
-        raise OodbenchError(f"{path} cannot be read as an lmdb file ({error}); get it again") from error
-    # lmdb maps the file into memory: a read behind the end of one that is cut short would kill the process.
-    announced = (database.info()["last_pgno"] + 1) * database.stat()["psize"]
-    actual = (path / "data.mdb").stat().st_size
-    if actual < announced:
-        database.close()
-        raise OodbenchError(f"{path} is cut short: {actual:,} of {announced:,} bytes; get it again")
-    return database
+        ended = subprocess.run(
+            [sys.executable, str(Path(lmdb_reader.__file__)), str(path)],
+            input=asked.encode(),
+            capture_output=True,
+            timeout=PATIENCE + size / SLOWEST,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
+    except subprocess.TimeoutExpired as error:
+        raise OodbenchError(f"{path} is damaged: reading it comes to no end; get it again") from error
+    if ended.returncode == 1 and ended.stderr and b"Traceback" not in ended.stderr:
+        raise OodbenchError(f"{path} {ended.stderr.decode(errors='replace').strip()}; get it again")
+    if ended.returncode != 0:
+        raise OodbenchError(f"{path} is damaged: it ended the process that read it; get it again")
+    return _answers(ended.stdout)
+
+
+def _answers(said: bytes) -> list[bytes | None]:
+    answers: list[bytes | None] = []
+    at = 0
+    while at < len(said):
+        (length,) = struct.unpack_from("<q", said, at)
+        at += 8 + max(length, 0)
+        answers.append(None if length < 0 else said[at - length : at])
+    return answers
 
 
 def _square(image: np.ndarray) -> np.ndarray:

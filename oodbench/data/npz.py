@@ -78,7 +78,7 @@ def read_npz(name: str, path: Path, keys: Keys | None = None) -> ImageSet:
     with _opened(path) as file:
         facts, there = file_facts(path), list(file)
         keys = keys or next((one for one in _WHOLE if one.images in there), _WHOLE[0])
-        form = _form(file, keys.images) if keys.images in there else None
+        form = array_form(file, keys.images) if keys.images in there else None
         labels = _labels_at(path, file, keys.labels) if keys.labels in there and form else None
     if form is None:
         raise OodbenchError(f"{path} has no key 'images', only: {', '.join(there) or 'none'}; save the images under it")
@@ -145,8 +145,12 @@ def _opened(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
         raise OodbenchError(f"{path} cannot be read as an npz file ({error}); make or download it again") from error
 
 
-def _form(file: np.lib.npyio.NpzFile, key: str) -> Form:
-    """Of an array, from its header, which must promise what the archive says that it holds, and no bomb."""
+def array_form(file: np.lib.npyio.NpzFile, key: str) -> Form:
+    """Of an array, from its header, which must promise what the archive says that it holds, and no bomb.
+
+    Raises:
+        ValueError: it does not.
+    """
     assert file.zip is not None  # only of a file that is closed
     member = file.zip.getinfo(f"{key}.npy")
     with file.zip.open(member) as opened:
@@ -193,7 +197,7 @@ def _check_memory(path: Path, form: Form) -> None:
 def _load(path: Path, form: Form, key: str) -> np.ndarray:
     """The images, uint8 N×H×W or N×H×W×3."""
     with _opened(path) as file:
-        if key not in file or _form(file, key) != form:
+        if key not in file or array_form(file, key) != form:
             raise OodbenchError(f"{path} has changed since it was opened; start again")
         images = file[key]
     return _rearranged(images if images.dtype == np.uint8 else _uint8(path, images, range(len(images))))
@@ -255,7 +259,7 @@ def _rearranged(images: np.ndarray) -> np.ndarray:
 
 
 def _labels_at(path: Path, file: np.lib.npyio.NpzFile, key: str) -> np.ndarray:
-    _check_memory(path, _form(file, key))
+    _check_memory(path, array_form(file, key))
     return file[key]
 
 

@@ -46,7 +46,8 @@ class Reference(NamedTuple):
         # As it is written: a link gives the name, not what it leads to.
         path = Path(os.path.abspath(self.path))
         if self.path.suffix and self.kind != "folder" and not path.is_dir():
-            pattern = any(sign in path.name for sign in "*?[")
+            # Of tar files; a file may be called so too.
+            pattern = any(sign in path.name for sign in "*?[") and not path.exists()
             return path.parent.name if pattern else path.stem
         return path.parent.name if path.name.casefold() in _INNER and path.parent.name else path.name
 

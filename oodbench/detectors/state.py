@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from oodbench.detectors.base import Detector, State
 from oodbench.detectors.spec import build, label
 from oodbench.errors import OodbenchError
-from oodbench.files import atomic_write
+from oodbench.files import write_whole
 
 FORMAT = "1"
 
@@ -36,8 +36,7 @@ def save_state(detector: Detector, path: Path, more: Mapping[str, str] | None = 
         "values": json.dumps(values, allow_nan=False),
         **(more or {}),
     }
-    with atomic_write(path) as temporary:
-        save_file(tensors, temporary, metadata=facts)
+    write_whole(path, save(tensors, metadata=facts))
 
 
 def _parted(state: State, prefix: str = "") -> tuple[dict[str, Tensor], dict[str, Any]]:

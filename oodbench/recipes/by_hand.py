@@ -14,7 +14,7 @@ from oodbench.data.imageset import ImageSet
 from oodbench.data.inputs import Form
 from oodbench.data.load import InDistribution
 from oodbench.errors import OodbenchError
-from oodbench.files import check_writable
+from oodbench.files import check_output
 from oodbench.models.load import default_model, load_classifier
 from oodbench.models.preprocessing import Said, preprocess_of
 from oodbench.parameters import changed
@@ -66,7 +66,7 @@ def train_by_hand(
     settings = changed(recipe.defaults(id_set, architecture, start is not None), wanted.values)
     named = [id_set.name, architecture, *([] if wanted.recipe == PLAIN else [wanted.recipe])]
     checkpoint = out or Path(f"{'-'.join(named)}.safetensors")
-    check_writable(checkpoint.parent)
+    check_output(checkpoint)
     more = {"start_from": start, "calibrate_on": wanted.calibrate_on} if recipe.finetuning else {}
     recipe.train(
         architecture,

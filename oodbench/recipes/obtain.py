@@ -17,11 +17,13 @@ from oodbench.data.inputs import Form, key_of
 from oodbench.data.load import InDistribution
 from oodbench.data.matching import ImageShape
 from oodbench.errors import OodbenchError
-from oodbench.files import cache_folder
+from oodbench.files import cache_folder, check_cache, safe_name
+from oodbench.models.checkpoint import load_checkpoint
 from oodbench.models.load import load_classifier
 from oodbench.parameters import changed
 from oodbench.progress import Reporter
 from oodbench.recipes.catalogue import PLAIN, Recipe, find_recipe
+from oodbench.resume import is_damaged
 
 if TYPE_CHECKING:
     from oodbench.recipes.sheet import Sheet
@@ -110,8 +112,15 @@ def _trained(wanted: Wanted, recipe: Recipe, id_set: InDistribution, device: tor
     by = "" if wanted.recipe == PLAIN else f" by the recipe {wanted.recipe}"
     what = f"{wanted.start.name if wanted.start else wanted.architecture}{by} on {id_set.name}"
     if checkpoint.is_file():
-        reporter.say(f"classifier: {what}, trained earlier ({checkpoint})")
-        return checkpoint
+        if _is_sound(checkpoint):
+            reporter.say(f"classifier: {what}, trained earlier ({checkpoint})")
+            return checkpoint
+        reporter.say(f"{checkpoint} of the cache is damaged, or of an oodbench that kept no checksum: it is made anew")
+    check_cache()
+    resume = Path(f"{checkpoint}.resume")
+    if is_damaged(resume):
+        reporter.say(f"{resume} of the cache is damaged: the training starts afresh")
+        resume.unlink()
     reporter.say(f"classifier: {'fine-tuning' if wanted.start else 'training'} {what}; kept in {checkpoint}")
     recipe.train(
         wanted.architecture,
@@ -128,6 +137,14 @@ def _trained(wanted: Wanted, recipe: Recipe, id_set: InDistribution, device: tor
     return checkpoint
 
 
+def _is_sound(checkpoint: Path) -> bool:
+    """Whether a checkpoint of the cache is, bit by bit, what was saved."""
+    try:
+        return load_checkpoint(checkpoint).verified
+    except OodbenchError:
+        return False
+
+
 def _cached(wanted: Wanted, settings: Any, id_set: InDistribution) -> Path:
     fit = id_set.fit
     decides = [
@@ -140,8 +157,8 @@ def _cached(wanted: Wanted, settings: Any, id_set: InDistribution) -> Path:
         *([wanted.start.content_hash()] if wanted.start else []),
     ]
     key = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:12]
-    names = [id_set.name, wanted.architecture, *([] if wanted.recipe == PLAIN else [wanted.recipe]), key]
-    return cache_folder() / "classifiers" / f"{'-'.join(names)}.safetensors"
+    names = [id_set.name, wanted.architecture, *([] if wanted.recipe == PLAIN else [wanted.recipe])]
+    return cache_folder() / "classifiers" / f"{safe_name('-'.join(names))}-{key}.safetensors"
 
 
 def _checkpoint(wanted: Wanted, classes: int) -> Classifier:

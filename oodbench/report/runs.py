@@ -197,7 +197,8 @@ def _measurement(run: Run, row: dict[str, Any]) -> Measurement:
         garbage_share=row.get("garbage_share"),
     )
     counted = (len(id_scores), len(ood_scores)) == (row["n_id"], row["n_ood"])
-    if not counted or any(abs(one.metrics[metric] - row[metric]) > 1e-9 for metric in METRICS):
+    # Also where one is missing or no number.
+    if not counted or not all(abs(one.metrics[metric] - row.get(metric, np.nan)) <= 1e-9 for metric in METRICS):
         raise OodbenchError(
             f"the scores beside {run.path} do not give the metrics on it ({label} on {row['ood']}); "
             f"card and scores are of different runs"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from oodbench.errors import OodbenchError
-from oodbench.files import check_writable, write_whole
+from oodbench.files import check_output, check_writable, write_whole
 from oodbench.report.comparison import compare
 from oodbench.report.formats import FORMATS
 from oodbench.report.paper import PaperTable, to_latex
@@ -53,8 +53,10 @@ def write_report(
         raise OodbenchError(
             "--metrics, --columns, --decimals, --transpose and --width are of LaTeX; add --format latex"
         )
-    for folder in filter(None, (out and out.parent, figures)):
-        check_writable(folder)
+    if out:
+        check_output(out)
+    if figures:
+        check_writable(figures)
     leaderboard = compare(list(runs), intervals, grouped, apart)
     notes: list[str] = []
     if published:

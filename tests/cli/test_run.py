@@ -113,7 +113,12 @@ def test_by_default_nothing_of_the_users_is_trained_on(oodbench: Command, tmp_pa
     assert ended.code == 0, ended.err
     assert "left out: inversion, which would train a classifier" in ended.err
     assert not {"inversion"} & set(pd.read_csv(tmp_path / "leaderboard.csv").detector)
-    ended = oodbench(*run, "--model", ROOT / "results/baselines/digits-cnn8-garbage.safetensors")
+    more = (*run, "--model", ROOT / "results/baselines/digits-cnn8-garbage.safetensors")
+    before = (tmp_path / "card.json").read_bytes()
+    ended = oodbench(*more)
+    assert ended.code == 2 and "the run of another benchmark" in ended.err and "--force" in ended.err
+    assert (tmp_path / "card.json").read_bytes() == before
+    ended = oodbench(*more, "--force")
     assert ended.code == 0, ended.err
     assert "left out" not in ended.err
     assert "inversion" in set(pd.read_csv(tmp_path / "leaderboard.csv").detector)
@@ -244,5 +249,18 @@ def test_squeezenet_from_the_command_line(oodbench: Command, tmp_path: Path) -> 
     work += ["--model", f"squeezenet1_1={tmp_path}/s.pth"]
     ended = oodbench(*work, "--detector", "energy,lc,knn(k=1)")
     assert ended.code == 0 and "the logits of squeezenet1_1 are no linear function of its features" in ended.err
-    ended = oodbench(*work, "--detector", "react")
+    ended = oodbench(*work, "--detector", "react", "--force")
     assert ended.code == 2 and "leave the detector out" in ended.err
+
+
+def test_a_cache_that_cannot_be_written_is_said_before_anything_is_done(
+    oodbench: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("OODBENCH_CACHE", str(tmp_path / "file" / "cache"))
+    options = ("run", "--ood", "uniform", "--detector", "msp", "--limit", "30", "--out", tmp_path / "out")
+    ended = oodbench(*options)
+    assert ended.code == 2 and "OODBENCH_CACHE" in ended.err and "training" not in ended.err
+    (tmp_path / "out" / "card.json").mkdir(parents=True)
+    ended = oodbench(*options)
+    assert ended.code == 2 and "card.json is a folder" in ended.err and "training" not in ended.err

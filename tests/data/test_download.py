@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import requests
 
 from oodbench.data import download
 from oodbench.data.fetch import fetch
@@ -311,6 +312,33 @@ def test_a_mirror_that_refuses_is_passed_over(
     assert fetch("pebbles", tmp_path)[0].read_bytes() == CONTENT
     assert [path for path, _, _ in server.requests] == ["/a"] * requests + ["/b"]
     assert reason in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "where", ["file:///etc/passwd", "ftp://127.0.0.1/x", "data:,x", "/a", "http://[", "gopher://x"]
+)
+def test_a_redirection_to_anything_but_the_web_is_passed_over(
+    where: str, server: Server, offer: Offer, tmp_path: Path, capsys: Said
+) -> None:
+    offer(server.page("/a", status=302, headers={"Location": where}), server.page("/b"))
+    assert fetch("pebbles", tmp_path)[0].read_bytes() == CONTENT
+    assert "passed over" in capsys.readouterr().err
+
+
+def test_a_redirection_within_the_web_is_followed(server: Server, offer: Offer, tmp_path: Path) -> None:
+    offer(server.page("/a", status=302, headers={"Location": server.page("/b")}))
+    assert fetch("pebbles", tmp_path)[0].read_bytes() == CONTENT
+
+
+def test_a_redirection_away_from_https_is_refused(tmp_path: Path) -> None:
+    file = download.RemoteFile("pebbles", ("https://pebbles",), None)
+    transfer = download._Transfer("https://pebbles", file, tmp_path / "part", lambda *_: None)
+    answer = requests.Response()
+    answer.status_code, answer.url = 200, "http://pebbles"
+    with pytest.raises(download._MirrorFailed, match="leads away from https"):
+        transfer._examine(answer, 0)
+    answer.url = "https://pebbles.example"
+    assert transfer._examine(answer, 0) == (False, None)
 
 
 def test_a_dead_mirror_is_passed_over(server: Server, offer: Offer, tmp_path: Path, capsys: Said) -> None:

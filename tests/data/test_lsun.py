@@ -102,3 +102,47 @@ except OodbenchError as error:
         "2",
         f"{tmp_path / 'a_val_lmdb'} is an lmdb file, which needs the package lmdb: pip install 'oodbench[lmdb]'",
     ]
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_a_damaged_file_neither_ends_nor_holds_up_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: int
+) -> None:
+    """Heads of pages overwritten at random: an error in words, or images."""
+    monkeypatch.setattr("oodbench.data.lsun.PATIENCE", 5.0)
+    write_lmdb(tmp_path / "a_val_lmdb", scenes(30))
+    data = tmp_path / "a_val_lmdb" / "data.mdb"
+    honest, draw = data.read_bytes(), np.random.default_rng(part)
+    refused = 0
+    for _ in range(3):
+        content = bytearray(honest)
+        for _ in range(20):
+            # Where lmdb keeps its own numbers: at the beginning of pages.
+            at = 4096 * int(draw.integers(0, len(content) // 4096)) + int(draw.integers(0, 60))
+            content[at : at + 4] = draw.bytes(4)
+        data.write_bytes(content)
+        try:
+            read = read_lmdb("lsun-scenes", [tmp_path / "a_val_lmdb"])
+            read.read(0, len(read))
+        except OodbenchError as error:
+            assert "a_val_lmdb" in str(error)
+            refused += 1
+    assert refused
+
+
+@pytest.mark.parametrize(
+    ("reader", "words"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "ended the process that read it"),
+        ("import time; time.sleep(60)", "comes to no end"),
+    ],
+)
+def test_a_reader_that_dies_or_hangs_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: str, words: str
+) -> None:
+    write_lmdb(tmp_path / "a_val_lmdb", scenes(2))
+    (tmp_path / "reader.py").write_text(reader)
+    monkeypatch.setattr("oodbench.data.lmdb_reader.__file__", str(tmp_path / "reader.py"))
+    monkeypatch.setattr("oodbench.data.lsun.PATIENCE", 1.0)
+    with pytest.raises(OodbenchError, match=f"{words}; get it again"):
+        read_lmdb("lsun-scenes", [tmp_path / "a_val_lmdb"])

@@ -13,6 +13,7 @@ from oodbench import OodbenchError
 from oodbench.data import sources
 from oodbench.data.catalogue import DATASETS
 from oodbench.data.load import available, data_roots
+from oodbench.data.reference import parse_reference
 from oodbench.data.sources import Form, forms, locate, read_named
 from tests.data.forms import (
     pixels,
@@ -198,3 +199,10 @@ def test_a_set_that_is_missing(root: Path, name: str) -> None:
     assert message.startswith(f"{name} is not on this machine. Looked in {root}, {root / 'absent'} (not there) for: ")
     assert all(form.test in message for form in forms(name))
     assert (f"`oodbench fetch {name}`" if name in FETCHABLE else DATASETS[name].url) in message
+
+
+def test_a_file_with_brackets_in_its_name_gives_its_own_name(tmp_path: Path) -> None:
+    for name in ("scans[a]", "scans[b]", "what?"):
+        (tmp_path / f"{name}.npz").touch()
+        assert parse_reference(f"npz:{tmp_path / name}.npz").name == name
+    assert parse_reference(f"tar:{tmp_path}/part-*.tar").name == tmp_path.name

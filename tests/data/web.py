@@ -69,6 +69,13 @@ class Handler(BaseHTTPRequestHandler):
         asked, condition = self.headers.get("Range"), self.headers.get("If-Range")
         self.server.requests.append((self.path, asked, condition))
         page = self.server.pages[self.path]
+        if 300 <= page.status < 400:
+            self.send_response(page.status)
+            for name, value in page.headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
         if page.status != 200:
             self.send_error(page.status)
             return

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,6 +64,47 @@ def test_newer_format_is_refused(own_checkpoint: Path) -> None:
     state = load_file(own_checkpoint)
     save_file(state, own_checkpoint, {"oodbench": json.dumps({"format": FORMAT + 1, "oodbench": "9.0"})})
     with pytest.raises(OodbenchError, match=r"written by a newer oodbench \(9\.0\).*update"):
+        load_checkpoint(own_checkpoint)
+
+
+def metadata_of(path: Path) -> dict[str, Any]:
+    with safe_open(path, "pt") as file:
+        facts: dict[str, Any] = json.loads(file.metadata()["oodbench"])
+    return facts
+
+
+WRONG: list[Any] = [None, "text", [], {}, 10**400, -1, 1.5, True, [None], [[]], {"a": None}]
+
+
+def test_whatever_it_says_of_itself_is_an_error_in_words_or_is_read(own_checkpoint: Path) -> None:
+    """Every value by every wrong one, and none; without the checksum, as in files of earlier versions."""
+    state, facts = load_file(own_checkpoint), metadata_of(own_checkpoint)
+    assert load_checkpoint(own_checkpoint).verified
+    del facts["checksum"]
+    refused = 0
+    for name in facts:
+        for value in (*WRONG, ...):
+            changed = {key: one for key, one in facts.items() if key != name} | ({} if value is ... else {name: value})
+            save_file(state, own_checkpoint, {"oodbench": json.dumps(changed)})
+            try:
+                assert not load_checkpoint(own_checkpoint).verified
+            except OodbenchError:
+                refused += 1
+    assert refused > 50
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", '"a"', "[" * 100_000, '{"format": NaN}'])
+def test_metadata_that_are_none_are_refused(own_checkpoint: Path, text: str) -> None:
+    save_file(load_file(own_checkpoint), own_checkpoint, {"oodbench": text})
+    with pytest.raises(OodbenchError, match="is damaged"):
+        load_checkpoint(own_checkpoint)
+
+
+def test_a_weight_that_was_changed_by_hand_is_noticed(own_checkpoint: Path) -> None:
+    facts, state = metadata_of(own_checkpoint), load_file(own_checkpoint)
+    next(iter(state.values())).view(-1)[0] += 1
+    save_file(state, own_checkpoint, {"oodbench": json.dumps(facts)})
+    with pytest.raises(OodbenchError, match="bit by bit"):
         load_checkpoint(own_checkpoint)
 
 

@@ -23,6 +23,7 @@ from oodbench.plan import Plan, make_plan
 from oodbench.progress import Reporter
 from oodbench.recipes.catalogue import RECIPES, Recipe, find_recipe
 from oodbench.recipes.obtain import Wanted, obtain
+from oodbench.resume import save_resume
 from oodbench.training import TrainingSettings
 from tests.recipes.conftest import QUICK, quick_training, turned_ramps
 from tests.small_runs import linear
@@ -62,6 +63,58 @@ def test_it_is_trained_once_and_anew_where_anything_that_decides_it_differs(cach
     assert len(list(cache.glob("*.safetensors"))) == 6
     assert len({classifier.content_hash() for classifier in (first, *others)}) == 6
     assert [one.num_classes for one in others] == [4, 4, 4, 3, 3]
+
+
+class Said(Reporter):
+    """Keeps what it hears."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.texts.append(text)
+
+
+@pytest.mark.parametrize("place", ["weights", "facts", "cut", "no checksum"])
+def test_a_damaged_classifier_of_the_cache_is_said_and_trained_anew(cache: Path, place: str) -> None:
+    first = got(id_set())
+    (path,) = cache.glob("*.safetensors")
+    content = bytearray(path.read_bytes())
+    if place == "weights":
+        content[-3] ^= 64
+    elif place == "facts":
+        at = content.index(b"accuracies")
+        content[at] ^= 2
+    elif place == "cut":
+        del content[len(content) // 2 :]
+    else:
+        at = content.index(b"checksum")
+        content[at] ^= 2
+    path.write_bytes(content)
+    said = Said()
+    wanted = Wanted("own", "cnn8", stretched((1, 8, 8)))
+    again = obtain(wanted, id_set(), torch.device("cpu"), said).classifier
+    assert again.content_hash() == first.content_hash()
+    assert any("of the cache is damaged" in text for text in said.texts), said.texts
+    said.texts.clear()
+    obtain(wanted, id_set(), torch.device("cpu"), said)
+    assert not any("made anew" in text for text in said.texts)
+
+
+def test_a_damaged_resume_file_of_the_cache_is_said_and_not_used(cache: Path) -> None:
+    first = got(id_set())
+    (path,) = cache.glob("*.safetensors")
+    path.unlink()
+    resume = Path(f"{path}.resume")
+    save_resume(resume, {"identity": "another"})
+    content = bytearray(resume.read_bytes())
+    content[-1] ^= 1
+    resume.write_bytes(content)
+    said = Said()
+    wanted = Wanted("own", "cnn8", stretched((1, 8, 8)))
+    again = obtain(wanted, id_set(), torch.device("cpu"), said).classifier
+    assert again.content_hash() == first.content_hash() and not resume.exists()
+    assert any("starts afresh" in text for text in said.texts)
 
 
 def planned(image_files: dict[str, str], *detectors: str, models: tuple[str, ...] = ()) -> Plan:

@@ -1,0 +1,1 @@
+"""The situations that oodbench was attacked with, as real processes."""
