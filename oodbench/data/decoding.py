@@ -29,7 +29,7 @@ DECODED_BY = (("oodbench.data.decoding",), ("pillow",))
 MOST_PIXELS = 89_000_000
 """Of one image; a file of some kilobytes can promise more than fits into memory."""
 
-MOST_HEADERS = 50_000
+MOST_HEADERS = 10_000
 """Files whose headers are read before the first pass; beyond, a file is opened when its image is asked for."""
 
 _DAMAGES = (OSError, EOFError, SyntaxError, ValueError, zlib.error, Image.DecompressionBombError)
