@@ -12,20 +12,23 @@ import signal
 import socket
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 import torch
 import torch.distributed as dist
 
 from oodbench.capture import PassCount
+from oodbench.data.hashes import Hashing
 from oodbench.data.imageset import ImageSet
 from oodbench.data.inputs import Form
-from oodbench.data.reading import Shard
+from oodbench.data.reading import Shard, Walk
 from oodbench.errors import OodbenchError
 from oodbench.plan import Machine, choose_device
 from oodbench.progress import Reporter
@@ -41,10 +44,10 @@ Groups = Sequence[Sequence[ImageSet]]
 
 
 class Cutting(NamedTuple):
-    """How sets are cut into shards: the images of one, the threads that read them, and the forms they will have."""
+    """How sets are cut into shards: the images of one, who reads them, and the forms they will have (see `Walk`)."""
 
     size: int
-    workers: int = 0
+    workers: int | None = None
     forms: tuple[Form, ...] = ()
 
 
@@ -169,8 +172,14 @@ class TorchRanks(Ranks):
             )
 
     def fill(self, subjects: Sequence[Subject], shared: Groups, how: Cutting, visit: Callable[[Shard], None]) -> None:
-        for shard in part_of(shared, how, self.rank, self.count):
-            visit(shard)
+        sets = [images for group in shared for images in group]
+        found: list[Part] = []
+        with closing(part_of(shared, how, self.rank, self.count)) as part:
+            for shard in part:
+                visit(shard)
+                if (hashes := shard.walk.hashing.part(shard.start, shard.stop)) is not None:
+                    found.append((sets.index(shard.images), shard.start, hashes))
+        _remember(sets, self._all(found))
         for of_rank in self._all([_cost(one) for one in subjects])[1:]:
             for one, cost in zip(subjects, of_rank, strict=True):
                 if self.is_first:
@@ -205,18 +214,40 @@ class TorchRanks(Ranks):
         return values[0]
 
 
-def part_of(groups: Groups, how: Cutting, rank: int, count: int) -> Iterator[Shard]:
+def part_of(groups: Groups, how: Cutting, rank: int, count: int) -> Generator[Shard, None, None]:
     """The shards of a process: a contiguous range of all shards, those of a group's sets side by side."""
     size, workers, forms = how
     total = sum(-(-len(images) // size) for group in groups for images in group)
     before = 0
+    mine: list[tuple[ImageSet, int]] = []
     for group in groups:
         for start in range(0, max(map(len, group)), size):
             there = [images for images in group if start < len(images)]
             if before * count // total == rank:
-                for images in there:
-                    yield Shard(images, start, min(start + size, len(images)), workers, forms=forms)
+                mine += [(images, start) for images in there]
             before += len(there)
+    stops = {images: start + size for images, start in mine}
+    with ExitStack() as stack:
+        walks = {
+            images: stack.enter_context(closing(Walk(images, size, workers, forms, min(stop, len(images)))))
+            for images, stop in stops.items()
+        }
+        for images, start in mine:
+            yield walks[images].shard(start)
+
+
+Part = tuple[int, int, np.ndarray]
+"""Of a set, by its number, the hashes of the images from one on."""
+
+
+def _remember(sets: Sequence[ImageSet], parts: Sequence[Sequence[Part]]) -> None:
+    """What each process found of the sets' hashes, put together."""
+    hashings = [Hashing(len(images)) for images in sets]
+    for number, start, hashes in chain.from_iterable(parts):
+        hashings[number].update(start, hashes)
+    for images, hashing in zip(sets, hashings, strict=True):
+        if images.known_hashes is None and (found := hashing.finished()) is not None:
+            images.remember(found)
 
 
 @contextmanager

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from itertools import chain, product
 from typing import Any
 
@@ -63,11 +64,11 @@ def fit(plan: Plan, subjects: Sequence[Subject], ranks: Ranks = ALONE) -> None:
                 one.fit_part(shard, roles[shard.images])
 
     ranks.fill(subjects, groups, Cutting(SHARD, plan.machine.workers, _forms(learners)), visit)
-    for shard in _shards(plan, groups if ranks.is_first else [], learners):
-        for one in readers(shard):
-            part = one.fit_part(shard, roles[shard.images])
-            parts[one].setdefault(shard.images, []).append(part.outputs)
-            for label, rows in part.products.items():
+    with closing(_shards(plan, groups if ranks.is_first else [], learners)) as walk:
+        for shard, one in ((part, one) for part in walk for one in readers(part)):
+            found = one.fit_part(shard, roles[shard.images])
+            parts[one].setdefault(shard.images, []).append(found.outputs)
+            for label, rows in found.products.items():
                 reduced[one].setdefault(label, []).append(Outputs(rows))
     for one in subjects if ranks.is_first else ():
         one.fit(*_fit_data(one, images, roles, parts[one], reduced[one]))
@@ -123,8 +124,8 @@ def score(plan: Plan, subjects: Sequence[Subject]) -> tuple[Scores, Answers, dic
     scores: dict[tuple[str, str, str], list[np.ndarray]] = {}
     answers: dict[tuple[str, ImageSet], list[np.ndarray]] = {}
     worst, test = WorstSeen(), plan.id_set.test
-    for shard in _shards(plan, _scored_groups(plan, subjects), subjects):
-        for one in _showing(plan, subjects, shard):
+    with closing(_shards(plan, _scored_groups(plan, subjects), subjects)) as walk:
+        for shard, one in ((part, one) for part in walk for one in _showing(plan, subjects, part)):
             found, given = one.score(shard, _role(plan, shard))
             answers.setdefault((one.classifier.name, shard.images), []).append(given)
             for model in one.rows_of(shard.images):
@@ -159,7 +160,9 @@ def _forms(subjects: Sequence[Subject]) -> tuple[Form, ...]:
     return tuple(dict.fromkeys(one.classifier.form for one in subjects))
 
 
-def _shards(plan: Plan, groups: Sequence[Sequence[ImageSet]], subjects: Sequence[Subject]) -> Iterator[Shard]:
+def _shards(
+    plan: Plan, groups: Sequence[Sequence[ImageSet]], subjects: Sequence[Subject]
+) -> Generator[Shard, None, None]:
     for group in groups:
         for shard in side_by_side(group, SHARD, plan.machine.workers, _forms(subjects)):
             yield shard

@@ -42,7 +42,8 @@ class Machine:
         data_root: folder that holds the data sets; None is the usual places.
         device: auto, cpu, mps, cuda, or cuda:N for one of several GPUs.
         batch_size: images that enter the network at a time; None is as many as fit into memory, 128 at most on a CPU.
-        workers: threads that read images.
+        workers: processes that decode images, and threads that read those which are not decoded; None is as many as
+            there are cores, 8 at most, for sets of files that are not small, else none.
         store: whether outputs are kept in the cache, and taken from there.
         precision: of passes without a gradient: float32, tf32, bf16 or fp16. It changes scores.
     """
@@ -50,7 +51,7 @@ class Machine:
     data_root: Path | None = None
     device: str = "auto"
     batch_size: int | None = None
-    workers: int = 0
+    workers: int | None = None
     store: bool = True
     precision: str = FULL.name
 
@@ -58,7 +59,7 @@ class Machine:
         Precision(self.precision)
         if self.batch_size is not None and self.batch_size < 1:
             raise OodbenchError(f"the batch size must be at least 1, not {self.batch_size}")
-        if self.workers < 0:
+        if self.workers is not None and self.workers < 0:
             raise OodbenchError(f"the number of workers must be 0 or more, not {self.workers}")
 
 

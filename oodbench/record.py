@@ -14,6 +14,7 @@ from torch import Tensor
 
 from oodbench.card import Card
 from oodbench.data.imageset import ImageSet, shared_images_note
+from oodbench.data.workers import default_workers
 from oodbench.detectors.base import WIDTHS, Detector, State
 from oodbench.detectors.catalogue import find
 from oodbench.detectors.spec import parse_spec
@@ -47,7 +48,7 @@ def card(
         machine={
             "device": str(subjects[0].classifier.device),
             "batch_size": plan.machine.batch_size,
-            "workers": plan.machine.workers,
+            "workers": default_workers() if plan.machine.workers is None else plan.machine.workers,
             "precision": plan.machine.precision,
             "processes": processes,
             "platform": platform.platform(),

@@ -16,7 +16,7 @@ from oodbench.measure import fit, metrics, pass_scored, score
 from oodbench.own_sets import MOST, inverted_set
 from oodbench.plan import Machine, Plan, make_plan
 from oodbench.precision import Precision
-from oodbench.progress import Reporter
+from oodbench.progress import Reporter, listening
 from oodbench.recipes.obtain import Obtained, obtain
 from oodbench.record import card, overlaps, sheet_of
 from oodbench.run_folder import Result
@@ -75,13 +75,15 @@ def run_among(
         ranks: see `distributed.joined`.
     """
     placed = ranks.placed(machine or Machine())
-    plan = ranks.first(lambda: make_plan(benchmark or Benchmark(), placed, classifiers, sets))
-    return _carried_out(plan, reporter or Reporter(), ranks)
+    with listening(reporter := reporter or Reporter()):
+        plan = ranks.first(lambda: make_plan(benchmark or Benchmark(), placed, classifiers, sets))
+        return _carried_out(plan, reporter, ranks)
 
 
 def run_plan(plan: Plan, reporter: Reporter) -> Result:
     """Do what was planned."""
-    result = _carried_out(plan, reporter, ALONE)
+    with listening(reporter):
+        result = _carried_out(plan, reporter, ALONE)
     assert result is not None  # who is alone is the first
     return result
 

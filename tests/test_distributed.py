@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from oodbench import Machine, OodbenchError, Result
 from oodbench.data.imageset import ArraySource, ImageSet
 from oodbench.data.reading import shards
-from oodbench.distributed import ALONE, Cutting, TorchRanks, launch, part_of
+from oodbench.distributed import ALONE, Cutting, TorchRanks, _remember, launch, part_of
 from oodbench.plan import choose_device
 from oodbench.store import Store
 
@@ -221,6 +221,18 @@ def test_a_shard_by_itself_has_the_hash_that_it_has_in_its_set() -> None:
     whole = [shard.digest for shard in shards(images, 8)]
     (part,) = [list(part_of([[same]], Cutting(8), 1, 2))]
     assert [shard.digest for shard in part] == whole[2:]
+
+
+def test_the_hash_of_a_set_is_put_together_from_what_each_process_read() -> None:
+    images, lacking, same = (numbered("a", 30) for _ in range(3))
+    parts = [
+        [(0, shard.start, shard.hashes) for shard in part_of([[images]], Cutting(8), rank, 3)] for rank in range(3)
+    ]
+    assert images.known_hashes is None and min(map(len, parts)) > 0
+    _remember([lacking], parts[1:])
+    assert lacking.known_hashes is None
+    _remember([images], parts[::-1])
+    assert images.known_hashes is not None and images.content_hash == same.content_hash
 
 
 def test_each_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

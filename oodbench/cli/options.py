@@ -71,7 +71,7 @@ def preprocess_options(function: F) -> F:
 def machine_options(function: F) -> F:
     """--data-root, --device, --batch-size, --workers, --precision."""
     batch_size = click.option("--batch-size", type=int, help="Images that pass at a time.  [default: by memory]")
-    workers = click.option("--workers", default=0, show_default=True, help="Threads that read images.")
+    workers = click.option("--workers", type=int, help="Processes that decode images.  [default: by cores, for files]")
     precision = click.option(
         "--precision",
         metavar="float32|tf32|bf16|fp16",

@@ -15,6 +15,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from oodbench.data.damaged import DamagedImages
 from oodbench.data.imageset import Images, stacked
 from oodbench.errors import OodbenchError
+from oodbench.progress import so_far
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 """Files that count as images, the list of torchvision's ImageFolder."""
@@ -28,7 +29,7 @@ DECODED_BY = (("oodbench.data.decoding",), ("pillow",))
 MOST_PIXELS = 89_000_000
 """Of one image; a file of some kilobytes can promise more than fits into memory."""
 
-MOST_HEADERS = 50_000
+MOST_HEADERS = 10_000
 """Files whose headers are read before the first pass; beyond, a file is opened when its image is asked for."""
 
 _DAMAGES = (OSError, EOFError, SyntaxError, ValueError, zlib.error, Image.DecompressionBombError)
@@ -117,7 +118,9 @@ def header_notes(files: Iterable[tuple[Path | BytesIO, str]], count: int) -> lis
     modes: Counter[str] = Counter()
     sizes: set[tuple[int, int]] = set()
     found: dict[str, str] = {}
-    for file, where in files:
+    for number, (file, where) in enumerate(files):
+        if number % 100 == 0:
+            so_far("headers of image files", number, count)
         try:
             with _opened(file) as image:
                 modes[image.mode] += 1

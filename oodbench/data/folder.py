@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path, PurePosixPath
+from typing import ClassVar
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from oodbench.data.identity import Facts, file_facts, identity_of
 from oodbench.data.imageset import Images, ImageSet
 from oodbench.data.split_names import SPLITS
 from oodbench.errors import OodbenchError
+from oodbench.progress import so_far
 
 MOST_BYTES = 8 << 30
 """Of an archive's images, which are held in memory as they are."""
@@ -28,6 +30,8 @@ _HIDDEN = (".", "__MACOSX")
 @dataclass(frozen=True)
 class FolderSource:
     """Image files below a folder, read when asked for; each is verified as it is read."""
+
+    decodes: ClassVar[bool] = True
 
     folder: Path
     files: tuple[PurePosixPath, ...]
@@ -49,6 +53,8 @@ class FolderSource:
 @dataclass(frozen=True)
 class ArchiveSource:
     """Image files of an archive, held packed as they are; `facts` of it are from before it was read."""
+
+    decodes: ClassVar[bool] = True
 
     archive: Path
     facts: Facts
@@ -173,6 +179,7 @@ class _Walk:
             raise OodbenchError(
                 f"folder {folder} cannot be listed ({error.strerror}); make it readable, or take it out on purpose"
             ) from error
+        so_far(f"listing {self.folder}", len(self.files))
         for entry in entries:
             self._take(entry, relative, above | {(status.st_dev, status.st_ino)})
 

@@ -19,38 +19,49 @@ class Hashes(NamedTuple):
     content_hash: str
     image_hashes: np.ndarray
 
+    @classmethod
+    def of(cls, image_hashes: np.ndarray) -> Hashes:
+        """Those of a set whose images have these: the set's is over the count and the images', in order.
+
+        So it can be put together from parts, whoever made them, and in whatever order they came.
+        """
+        whole = hashlib.sha256(f"{len(image_hashes)} images by SHA-256".encode())
+        whole.update(np.ascontiguousarray(image_hashes).data)
+        return cls(whole.hexdigest(), image_hashes)
+
+
+def image_hash(image: np.ndarray) -> bytes:
+    """SHA-256 over the shape and the uint8 pixels of an image as it is stored, before any matching."""
+    single = hashlib.sha256(repr(tuple(image.shape)).encode())
+    single.update(np.ascontiguousarray(image).data)
+    return single.digest()
+
 
 class Hashing:
-    """The hashes of a set of `count` images, which are fed in order, before any matching.
-
-    The set's is over the count and each image's shape and uint8 pixels; an image's over its shape and pixels.
-    """
+    """The hashes of a set of `count` images, which come in parts, in any order."""
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self._whole = hashlib.sha256(f"{count} images uint8".encode())
-        self._single = bytearray()
+        self._hashes = np.zeros((count, 32), np.uint8)
+        self._known = np.zeros(count, bool)
 
-    def update(self, images: np.ndarray | list[np.ndarray]) -> None:
-        """The next images, uint8, as they are stored."""
-        for image in images:
-            shape, pixels = repr(tuple(image.shape)).encode(), np.ascontiguousarray(image).data
-            self._whole.update(shape)
-            self._whole.update(pixels)
-            single = hashlib.sha256(shape)
-            single.update(pixels)
-            self._single += single.digest()
+    def update(self, start: int, hashes: np.ndarray) -> None:
+        """Those of the images from `start` on, uint8 n×32."""
+        self._hashes[start : start + len(hashes)] = hashes
+        self._known[start : start + len(hashes)] = True
 
-    @property
-    def image_hashes(self) -> np.ndarray:
-        """uint8 N×32, of the images fed so far."""
-        return np.frombuffer(bytes(self._single), np.uint8).reshape(-1, 32)
+    def part(self, start: int, stop: int) -> np.ndarray | None:
+        """Those of the images start … stop−1, uint8; None where one is not known."""
+        return self._hashes[start:stop] if self._known[start:stop].all() else None
 
-    def finished(self) -> Hashes:
-        """The hashes, once all images were fed; ValueError before."""
-        if len(self.image_hashes) != self.count:
-            raise ValueError(f"{len(self.image_hashes)} of {self.count} images were hashed")
-        return Hashes(self._whole.hexdigest(), self.image_hashes)
+    def finished(self) -> Hashes | None:
+        """The hashes of the set; None before all are known."""
+        return Hashes.of(self._hashes) if self._known.all() else None
+
+
+def hashes_of(images: np.ndarray | list[np.ndarray]) -> np.ndarray:
+    """uint8 N×32, of N images as they are stored."""
+    return np.frombuffer(b"".join(map(image_hash, images)), np.uint8).reshape(-1, 32)
 
 
 def read_hashes(identity: str) -> Hashes | None:
@@ -59,15 +70,15 @@ def read_hashes(identity: str) -> Hashes | None:
     try:
         with safe_open(path, framework="numpy") as file:
             facts = file.metadata()
-            hashes = Hashes(facts["content_hash"], file.get_tensor("image_hashes"))
+            hashes = Hashes.of(file.get_tensor("image_hashes"))
     except (OSError, SafetensorError, KeyError, TypeError):
         return None
-    return hashes if facts.get("checksum") == _checksum(identity, hashes) else None
+    return hashes if facts and facts.get("checksum") == _checksum(identity, hashes) else None
 
 
 def write_hashes(identity: str, hashes: Hashes) -> None:
     """Keep a set's hashes for the next time; where the cache cannot be written, that time makes them anew."""
-    facts = {"content_hash": hashes.content_hash, "checksum": _checksum(identity, hashes)}
+    facts = {"checksum": _checksum(identity, hashes)}
     try:
         with atomic_write(_index_file(identity)) as temporary:
             save_file({"image_hashes": hashes.image_hashes}, temporary, facts)

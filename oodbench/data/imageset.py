@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
 from threading import Lock
@@ -14,7 +14,7 @@ import numpy as np
 
 from oodbench.data.damaged import DamagedImages
 from oodbench.data.drawing import by_class
-from oodbench.data.hashes import Hashes, Hashing, read_hashes, write_hashes
+from oodbench.data.hashes import Hashes, Hashing, hashes_of, read_hashes, write_hashes
 from oodbench.data.identity import Facts, identity_of
 from oodbench.data.seeding import set_generator
 from oodbench.errors import OodbenchError
@@ -28,6 +28,8 @@ CHUNK = 256
 
 LOOKED_AT = 10_000
 """Further images that are tried where one is damaged, so that all are reported together."""
+
+Tried = Callable[[Callable[[int], dict[str, str]], range], Iterable[dict[str, str]]]
 
 _LOOKING = Lock()
 """Held while further images are tried, so that threads which meet damaged ones do not each try them all."""
@@ -207,23 +209,39 @@ class ImageSet:
         try:
             return self._read(start, stop)
         except DamagedImages as error:
-            raise self._all_damaged(error.found, stop) from error
+            raise self.all_damaged(error.found, stop) from error
 
     def _read(self, start: int, stop: int) -> Images:
         chosen = range(start, min(stop, len(self)))
         return self.source.read(chosen if self.indices is None else self.indices[chosen.start : chosen.stop].tolist())
 
-    def _all_damaged(self, found: Mapping[str, str], start: int) -> DamagedImages:
-        """The error for damaged images, and for those from `start` on."""
+    def image(self, index: int) -> np.ndarray:
+        """One image, as it is stored.
+
+        Raises:
+            DamagedImages: it cannot be read; no other is tried.
+        """
+        return self._read(index, index + 1)[0]
+
+    def damaged(self, index: int) -> dict[str, str]:
+        """An image that cannot be read, and why; empty where it can."""
+        try:
+            self.image(index)
+        except DamagedImages as error:
+            return dict(error.found)
+        return {}
+
+    def all_damaged(self, found: Mapping[str, str], start: int, tried: Tried = map) -> DamagedImages:
+        """The error for damaged images that were found, and for those from `start` on.
+
+        Args:
+            tried: `map`, or what does the same in several processes.
+        """
         stop = min(len(self), start + LOOKED_AT)
         with _LOOKING:
             if not self._damaged:
-                # Few at a time: photographs are large.
-                for at in range(start, stop, 16):
-                    try:
-                        self._read(at, min(at + 16, stop))
-                    except DamagedImages as error:
-                        self._damaged.update(error.found)
+                for more in tried(self.damaged, range(start, stop)):
+                    self._damaged.update(more)
             together = {**found, **self._damaged}
         return DamagedImages.of(together, "" if stop == len(self) else f" (images from {stop:,} on were not tried)")
 
@@ -233,10 +251,10 @@ class ImageSet:
         for start in range(0, len(self), CHUNK):
             images = self.read(start, start + CHUNK)
             if hashing is not None:
-                hashing.update(images)
+                hashing.update(start, hashes_of(images))
             yield images
-        if hashing is not None:
-            self.remember(hashing.finished())
+        if hashing is not None and (found := hashing.finished()) is not None:
+            self.remember(found)
 
     def file(self, index: int) -> str | None:
         """The file of an image, as it is called below its folder; None where images have none of their own."""
@@ -313,7 +331,7 @@ class ImageSet:
 
     @property
     def content_hash(self) -> str:
-        """SHA-256 over the count and each image's shape and uint8 pixels, in order, before any matching.
+        """SHA-256 over the count and the hashes of the images, in order.
 
         It does not depend on the form in which images are kept: a folder and an npz of the same pixels agree.
         """
@@ -321,7 +339,7 @@ class ImageSet:
 
     @property
     def image_hashes(self) -> tuple[bytes, ...]:
-        """SHA-256 of each image's shape and pixels, in order."""
+        """SHA-256 of each image's shape and uint8 pixels, in order, before any matching."""
         return tuple(map(bytes, self.hashes.image_hashes))
 
     @cached_property

@@ -10,6 +10,7 @@ import numpy as np
 from oodbench.data.identity import identity_of
 from oodbench.data.imageset import GENERATED_WITH, GENERATORS, GeneratedSource, Images, ImageSet, stacked
 from oodbench.data.inputs import AnyForm, Form, as_form
+from oodbench.data.reading import RecentSource
 from oodbench.data.seeding import image_generator
 from oodbench.errors import OodbenchError, unknown_name
 
@@ -202,7 +203,7 @@ class DerivedSource:
 
     def read(self, indices: Sequence[int]) -> Images:
         numbers = self._numbers(indices)
-        images = self._stored(self.base.source.read(numbers))
+        images = self._formed(numbers)
         changed = [
             self.derive(image_generator(self.seed, self.name, number), image)
             for number, image in zip(numbers, images, strict=True)
@@ -218,10 +219,15 @@ class DerivedSource:
         form = () if self.form is None else (self.form.shape, self.form.told, code)
         return identity_of((self.name, self.seed, numbers, base, form), GENERATORS, GENERATED_WITH)
 
-    def _stored(self, images: Images) -> Images:
+    def _formed(self, numbers: Sequence[int]) -> Images:
+        source = self.base.source
         if self.form is None:
-            return images
-        pixels = self.form.pixels(images).permute(0, 2, 3, 1).numpy()
+            return source.read(numbers)
+        if isinstance(source, RecentSource):
+            made = source.pixels(numbers, self.form)
+        else:
+            made = self.form.pixels(source.read(numbers))
+        pixels = made.permute(0, 2, 3, 1).numpy()
         return pixels[..., 0] if self.form.shape[0] == 1 else pixels
 
     def _numbers(self, indices: Sequence[int]) -> list[int]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -44,6 +44,8 @@ class TableSource:
 
     `facts` of the files are from before they were opened.
     """
+
+    decodes: ClassVar[bool] = True
 
     paths: tuple[Path, ...]
     facts: tuple[Facts, ...]

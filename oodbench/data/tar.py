@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -38,6 +38,8 @@ class Member(NamedTuple):
 @dataclass(frozen=True)
 class TarSource:
     """Image files inside of tar files, read where they are; `facts` of these are from before they were listed."""
+
+    decodes: ClassVar[bool] = True
 
     shards: tuple[Path, ...]
     facts: tuple[Facts, ...]

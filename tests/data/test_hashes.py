@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from oodbench.data import decoding
 from oodbench.data.folder import read_folder
-from oodbench.data.hashes import Hashes, Hashing, _index_file, read_hashes, write_hashes
+from oodbench.data.hashes import Hashes, Hashing, _index_file, hashes_of, read_hashes, write_hashes
 from oodbench.data.imageset import ArraySource, ImageSet
 from oodbench.data.noise import noise_set
 from oodbench.training import in_memory
@@ -43,9 +44,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
 
 
 def by_hand(images: list[np.ndarray]) -> Hashes:
-    parts = [str(image.shape).encode() + image.tobytes() for image in images]
-    whole = hashlib.sha256(f"{len(images)} images uint8".encode() + b"".join(parts)).hexdigest()
-    return Hashes(whole, np.array([list(hashlib.sha256(part).digest()) for part in parts], np.uint8))
+    digests = [hashlib.sha256(str(image.shape).encode() + image.tobytes()).digest() for image in images]
+    whole = hashlib.sha256(f"{len(images)} images by SHA-256".encode() + b"".join(digests)).hexdigest()
+    return Hashes(whole, np.array([list(digest) for digest in digests], np.uint8))
 
 
 def same(one: Hashes | None, other: Hashes | None) -> bool:
@@ -56,32 +57,33 @@ def same(one: Hashes | None, other: Hashes | None) -> bool:
 IMAGES = [pixels(4, 5), pixels(6, 7, 3), pixels(4, 5, seed=1)]
 
 
-@given(cuts=st.lists(st.integers(0, 20), max_size=5), colour=st.booleans())
-def test_they_are_those_of_the_definition_however_the_images_come(cuts: list[int], colour: bool) -> None:
+@given(cuts=st.lists(st.integers(0, 20), max_size=5), colour=st.booleans(), order=st.randoms())
+def test_they_are_those_of_the_definition_however_the_images_come(
+    cuts: list[int], colour: bool, order: random.Random
+) -> None:
     images = pixels(20, 3, 4, 3) if colour else pixels(20, 3, 4)
     hashing, expected = Hashing(20), by_hand(list(images))
-    for start, stop in zip([0, *sorted(cuts)], [*sorted(cuts), 20], strict=True):
-        hashing.update(images[start:stop])
-        assert np.array_equal(hashing.image_hashes, expected.image_hashes[:stop])
+    spans = [*zip([0, *sorted(cuts)], [*sorted(cuts), 20], strict=True)]
+    order.shuffle(spans)
+    for number, (start, stop) in enumerate(spans):
+        hashing.update(start, hashes_of(images[start:stop]))
+        known = hashing.part(start, stop)
+        assert known is not None and np.array_equal(known, expected.image_hashes[start:stop])
+        assert (hashing.finished() is None) == any(first < last for first, last in spans[number + 1 :])
     assert same(hashing.finished(), expected)
     assert same(ImageSet("own", ArraySource(images), "memory").hashes, expected)
 
 
 def test_they_know_images_of_different_sizes_and_any_layout_in_memory() -> None:
-    hashing = Hashing(3)
-    hashing.update(IMAGES)
-    assert same(hashing.finished(), by_hand(IMAGES))
-    turned = Hashing(2)
-    turned.update(pixels(5, 4, 2).transpose(2, 1, 0))
-    assert same(turned.finished(), by_hand(list(pixels(5, 4, 2).transpose(2, 1, 0))))
+    assert same(Hashes.of(hashes_of(IMAGES)), by_hand(IMAGES))
+    turned = pixels(5, 4, 2).transpose(2, 1, 0)
+    assert same(Hashes.of(hashes_of(turned)), by_hand(list(turned)))
 
 
-@pytest.mark.parametrize("count", [2, 4])
-def test_they_are_finished_when_all_images_were_fed_and_not_before(count: int) -> None:
-    hashing = Hashing(count)
-    hashing.update(IMAGES)
-    with pytest.raises(ValueError, match=f"3 of {count}"):
-        hashing.finished()
+def test_they_are_finished_when_all_images_were_fed_and_not_before() -> None:
+    hashing = Hashing(4)
+    hashing.update(0, hashes_of(IMAGES))
+    assert hashing.finished() is None and hashing.part(2, 4) is None and hashing.part(1, 3) is not None
 
 
 def test_the_second_set_of_the_same_files_decodes_nothing(tmp_path: Path, decoded: list[str]) -> None:
@@ -123,14 +125,12 @@ def test_a_walk_that_stops_early_leaves_none(index: Path, monkeypatch: pytest.Mo
 
 def test_whoever_read_the_images_himself_can_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
     images, again = (noise_set("uniform", 5, (1, 4, 4), 0) for _ in range(2))
-    hashing = Hashing(5)
-    for start in range(5):
-        hashing.update(images.read(start, start + 1))
-    images.remember(hashing.finished())
+    found = Hashes.of(hashes_of(images.read(0, 5)))
+    images.remember(found)
     in_process = ImageSet("memory", ArraySource(pixels(5, 4, 4)), "memory")
-    in_process.remember(hashing.finished())
+    in_process.remember(found)
     monkeypatch.setattr(ImageSet, "read", lambda *_: pytest.fail("read again"))
-    assert images.content_hash == again.content_hash == in_process.content_hash == hashing.finished().content_hash
+    assert images.content_hash == again.content_hash == in_process.content_hash == found.content_hash
 
 
 def test_what_is_kept_is_read_as_it_was_and_only_under_its_identity(index: Path) -> None:
