@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -169,7 +168,9 @@ def run_alone(arguments: argparse.Namespace) -> None:
         carried_out(network, arguments.tree, arguments, reporter, ("msp", "energy", "knn"))
         counts = Counter(Path(log.name).read_text().splitlines())
     files = sum(len(names) for _, _, names in os.walk(arguments.tree))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # Not ru_maxrss, in which the process that started this one is too.
+    (line,) = (one for one in Path("/proc/self/status").read_text().splitlines() if one.startswith("VmHWM"))
+    peak = int(line.split()[1]) / 1024
     print(
         f"{files:,} files: first pass after {reporter.seconds:.1f} s; {3 * arguments.images} images drawn, "
         f"{len(counts)} decoded, each {max(counts.values())} time(s) at most; peak {peak:,.0f} MiB"

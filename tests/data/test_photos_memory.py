@@ -28,16 +28,22 @@ network = torch.nn.Sequential(
 classifier = Classifier(network, num_classes=3, preprocess=Preprocess(256, 224), name="small")
 folder, workers = sys.argv[1], int(sys.argv[2])
 detectors = ("msp", "lc")
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+def peak():  # not ru_maxrss, in which the process that started this one is too
+    (line,) = (one for one in Path("/proc/self/status").read_text().splitlines() if one.startswith("VmHWM"))
+    return int(line.split()[1])
+
+before = peak()
 work = Benchmark(id=f"folder:{folder}/id", ood=(f"photos=folder:{folder}/ood", "pixel-shuffled"), detectors=detectors)
 result = run(work, [classifier], Machine(workers=workers))
-own, others = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+own, others = peak(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
 print(max(len(scores) for scores in result.scores.values()))
 print((own - before + workers * max(0, others - before)) * 1024)
 """
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks /proc")
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_batch_of_photographs_takes_the_memory_of_one(tmp_path: Path, workers: int) -> None:
     draw = np.random.default_rng(0)
