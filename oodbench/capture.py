@@ -258,8 +258,8 @@ class _Dropping:
         kept = torch.stack(masks).to(values.device, values.dtype)
         if isinstance(layer, nn.AlphaDropout):
             # What is dropped is SELU's limit; mean and variance stay (Klambauer et al. 2017, arXiv 1706.02515).
-            scale = ((1 - layer.p) * (1 + layer.p * SELU_LIMIT**2)) ** -0.5
-            return scale * (values * kept + SELU_LIMIT * (1 - kept - layer.p))
+            factor = ((1 - layer.p) * (1 + layer.p * SELU_LIMIT**2)) ** -0.5
+            return factor * (values * kept + SELU_LIMIT * (1 - kept - layer.p))
         return values * kept / (1 - layer.p)
 
 

@@ -75,4 +75,4 @@ def test_a_stray_label_is_no_class(tmp_path: Path, label: int) -> None:
 def test_a_list_of_classes_without_images_is_cut(tmp_path: Path) -> None:
     loaded = load_id(id_set(tmp_path, [0, 1, 2] * 8, [0, 1, 50_000]), data_root=None, seed=0)
     (note,) = loaded.fit.notes
-    assert loaded.num_classes == 50_001 and note.endswith("21, 22 and 49978 more") and len(note) < 200
+    assert loaded.num_classes == 50_001 and note.endswith("21, 22 … (49,998 in all)") and len(note) < 200

@@ -304,9 +304,12 @@ def _checked_classes(fit: ImageSet, test: ImageSet, num_classes: int | None) -> 
         labels = labels_of(images)
         wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))
         if len(wrong):
+            label = labels[wrong[0]]
+            what = f"; an ID set needs labels 0 … {max(num_classes - 1, 0)}"
+            if label >= MOST_CLASSES:
+                what = f": more than {MOST_CLASSES:,} classes are not plausible; correct it, or leave the image out"
             raise OodbenchError(
-                f"image {wrong[0]} of {images.name} ({images.origin}) has the label {labels[wrong[0]]}; "
-                f"an ID set needs labels 0 … {max(num_classes - 1, 0)}"
+                f"image {wrong[0]} of {images.name} ({images.origin}) has the label {label}{what}"
             )
     if num_classes < 2:
         raise OodbenchError(f"{test.name} ({test.origin}) has one class only; an ID set needs two or more")
