@@ -16,6 +16,7 @@ PAGES = {
     "contributing.md": "CONTRIBUTING.md",
     "results-digits.md": "results/digits/leaderboard.md",
     "results.md": "results/README.md",
+    "security.md": "SECURITY.md",
     "results-inversion.md": "results/inversion/README.md",
 }
 """Page of the site → the file of the repository that it is."""

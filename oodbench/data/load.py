@@ -308,9 +308,7 @@ def _checked_classes(fit: ImageSet, test: ImageSet, num_classes: int | None) -> 
             what = f"; an ID set needs labels 0 … {max(num_classes - 1, 0)}"
             if label >= MOST_CLASSES:
                 what = f": more than {MOST_CLASSES:,} classes are not plausible; correct it, or leave the image out"
-            raise OodbenchError(
-                f"image {wrong[0]} of {images.name} ({images.origin}) has the label {label}{what}"
-            )
+            raise OodbenchError(f"image {wrong[0]} of {images.name} ({images.origin}) has the label {label}{what}")
     if num_classes < 2:
         raise OodbenchError(f"{test.name} ({test.origin}) has one class only; an ID set needs two or more")
     classes = [images.source.classes for images in (fit, test) if isinstance(images.source, FolderSource)]

@@ -96,8 +96,13 @@ def published_text(row: Row) -> str:
 
 def block_title(block: Block) -> str:
     """`digits · cnn8`, and where a run lacked sets of its benchmark, `(partial: 4 of 6 sets)`."""
-    partial = ", ".join(filter(None, dict.fromkeys(partial_title(row.first) for row in block.rows.values())))
+    partial = partial_titles(block)
     return f"{block.id} · {block.model}" + (f" ({partial})" if partial else "")
+
+
+def partial_titles(block: Block) -> str:
+    """`partial_title` of every run of a block, each once."""
+    return ", ".join(filter(None, dict.fromkeys(partial_title(row.first) for row in block.rows.values())))
 
 
 def partial_title(one: Measurement) -> str:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from oodbench.errors import OodbenchError, unknown_name
 from oodbench.report.comparison import ALL_SETS, Block, Estimate, Leaderboard, Mean, Row, grouped_by
 from oodbench.report.html import environment
-from oodbench.report.layout import block_facts, estimate_text, percent, published_entries
+from oodbench.report.layout import block_facts, estimate_text, partial_titles, percent, published_entries
 from oodbench.report.names import Names, same_name
 from oodbench.report.panels import Line, panels
 from oodbench.report.standings import INFLUENCES, LOWER_IS_BETTER, standings
@@ -229,6 +229,8 @@ def _caption(id_name: str, blocks: list[Block], paper: PaperTable) -> str:
     what = f"OOD detection with {escaped(paper.names.set(id_name))} as ID"
     if len(blocks) == 1:
         what += f", {_block_title(blocks[0], paper)}"
+    if partial := ", ".join(filter(None, dict.fromkeys(map(partial_titles, blocks)))):
+        what += f" ({partial})"
     meanings = [f"{shown[name]}: {CONVENTIONS[name]}." for name in paper.metrics if name in CONVENTIONS]
     runs = [len(row.trainings) for block in blocks for row in block.rows.values() if len(row.trainings) > 1]
     spread = rf"$\pm$: standard deviation over {max(runs)} runs." if runs else ""
