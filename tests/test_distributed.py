@@ -151,7 +151,7 @@ def test_devices_starts_a_process_each(tmp_path: Path, alone: tuple[Result, int]
     assert {row["ood"] for row in found.card.metrics} == {"uniform", "inverted"}
     for key, scores in alone[0].scores.items():
         np.testing.assert_allclose(found.scores[key], scores, rtol=1e-4, atol=1e-6)
-    command[command.index("lc,odin,knn,gram")] = "lcc"
+    command[command.index("lc,odin,knn,gram")], command[-1] = "lcc", "other"
     ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert ended.returncode == 2 and "lcc" in ended.stderr, ended.stderr
 

@@ -16,6 +16,7 @@ NAMED = {
     "names": "datasets",
     "models": "models",
     "model": "models",
+    "architecture": "models",
     "reference": "benchmarks",
 }
 """Parameter of a command → the kind of names that complete it."""

@@ -79,7 +79,7 @@ def tune(
 
 # All that says what is run, and on what, is as for `oodbench run`.
 command = click.command("tune", short_help="Choose detectors' hyper-parameters without a scored OOD set.")(tune)
-command.params = [one for one in run_command.params if one.name != "out"] + command.params
+command.params = [one for one in run_command.params if one.name not in ("out", "force", "devices")] + command.params
 
 
 def _show(found: tuple[Tuned, ...]) -> None:

@@ -144,7 +144,7 @@ def test_train_by_the_garbage_recipe_then_run_inversion_on_it(oodbench: Command,
     ended = oodbench(*run, "inversion")
     assert ended.code == 0, ended.err
     assert "training" not in ended.err and "inversion" in ended.out
-    ended = oodbench(*run, "energy")
+    ended = oodbench(*run, "energy", "--force")
     assert ended.code == 2 and "no detector of this run reads such a one" in ended.err
     for option, value in (("--from", checkpoint), ("--calibrate-on", "digits")):
         ended = oodbench(*train, option, value)

@@ -212,7 +212,7 @@ def test_an_out_that_cannot_be_written_is_refused_at_once(oodbench: Command, tmp
 def test_checkpoint_of_other_classes_is_refused(oodbench: Command, default_run: Path, tmp_path: Path) -> None:
     import numpy as np
 
-    (checkpoint,) = Path(os.environ["OODBENCH_CACHE"], "classifiers").glob("digits-cnn8-????????????.safetensors")
+    checkpoint, *_ = Path(os.environ["OODBENCH_CACHE"], "classifiers").glob("digits-cnn8-????????????.safetensors")
     draw = np.random.default_rng(0)
     np.savez(
         tmp_path / "twelve.npz", images=draw.integers(0, 256, (60, 8, 8)).astype(np.uint8), labels=np.arange(60) % 12

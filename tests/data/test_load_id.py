@@ -125,7 +125,7 @@ def test_splits_are_known_by_every_usual_name(root: Path, train: str, test: str)
 
 def test_a_stray_label_ends_at_once(root: Path) -> None:
     reference = save(root / "own.npz", 30, labels=np.array([0, 2**40] * 15))
-    with pytest.raises(OodbenchError, match="has the label 1099511627776; an ID set needs labels 0 … 99999"):
+    with pytest.raises(OodbenchError, match="has the label 1099511627776: more than 100,000"):
         an_id(reference, root)
     own = an_id(save(root / "own.npz", 30, labels=np.array([0, 90_000] * 15)), root)
     assert len(own.fit.notes[-1]) < 200 and own.fit.notes[-1].endswith("20 … (89,999 in all)")

@@ -65,7 +65,8 @@ def test_fault_44_images_to_fit_on_and_to_score_are_transformed_by_one_function(
         detectors=("msp", "lc"),
     )
     result = run(benchmark, [small_classifier])
-    assert sum(entered) == sum(record["count"] for record in result.card.sets)
+    # Proxies are made of what came out of it.
+    assert sum(entered) == sum(record["count"] for record in result.card.sets if record["role"] != "proxy")
     assert {record["role"] for record in result.card.sets} == {"fit", "proxy", "ID test", "OOD"}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from pathlib import Path
 
@@ -38,6 +39,10 @@ def test_fault_15_plus_minus_zero_from_a_single_run(tmp_path: Path, format: str,
         spreads = [name for name in table if name.endswith("_spread")]
         assert len(spreads) == len(METRICS) + 1 and table[spreads].isna().all(axis=None)
         assert (table["runs"] == 1).all()
+    elif format == "json":
+        rows = json.loads(text)
+        assert {row["runs"] for row in rows} == {1}
+        assert all(row[name] is None for row in rows for name in row if name.endswith("_spread"))
     else:
         assert "runs: 1" in text
 
