@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from oodbench.detectors.base import Detector, State, parameter
-from oodbench.detectors.fitting import fit_array
+from oodbench.detectors.fitting import ROWS, finite
 from oodbench.outputs import FitData, Needs, Outputs
 
 BASE = 1000.0
@@ -38,11 +38,12 @@ class NeuronCoverage(Detector):
     needs = fit_needs = Needs("logits", "features", "head")
 
     def learn(self, data: FitData) -> State:
-        fit_array(data.outputs.features, "features")
-        places = self._places(data.outputs)
-        counts = torch.zeros(places.shape[1], self.bins, dtype=torch.float64, device=places.device)
-        counts.scatter_add_(1, places.T, torch.ones_like(places.T, dtype=torch.float64))
-        return {"coverage": (counts / len(places) / self.filled).clamp(max=1)}
+        features = finite(data.outputs.features, "features")
+        counts = torch.zeros(features.shape[1], self.bins, dtype=torch.float64, device=features.device)
+        for start in range(0, len(features), ROWS):
+            places = self._places(data.outputs.select(slice(start, start + ROWS))).T
+            counts.scatter_add_(1, places, torch.ones_like(places, dtype=torch.float64))
+        return {"coverage": (counts / len(features) / self.filled).clamp(max=1)}
 
     def score(self, outputs: Outputs) -> Tensor:
         return self.state["coverage"].gather(1, self._places(outputs).T).mean(dim=0)

@@ -42,7 +42,10 @@ class Shaping(Detector):
 
     def learn(self, data: FitData) -> State:
         measured = self.measure(data)
-        return {**measured, "base": self.base.fit(data.edited(self.changes(measured))).state}
+        # The outputs of the other network are some times as large as the features; a base that learns nothing is shown
+        # one image, by which a network that cannot be shaped is refused.
+        shown = data if self.base.learns() else FitData(data.outputs.select(slice(1)))
+        return {**measured, "base": self.base.fit(shown.edited(self.changes(measured))).state}
 
     def score(self, outputs: Outputs) -> Tensor:
         return self._fitted_base.score(outputs.edited(self.changes(self.state)))
