@@ -137,7 +137,7 @@ class Result:
         Returns:
             The paths that were written.
         """
-        from oodbench.report.formats import to_markdown
+        from oodbench.report.formats import csv_of, to_markdown
 
         folder = Path(folder)
         check_folder(folder)
@@ -148,7 +148,7 @@ class Result:
             *_save_pictures(self.pictures, folder / WORST_FILE),
             *(write_whole(folder / SHEETS_FOLDER / Path(file).name, png) for file, png in self.sheets.items()),
             *_save_fitted(self.fitted, folder),
-            write_whole(folder / "leaderboard.csv", self.table.to_csv(index=False, lineterminator="\n")),
+            write_whole(folder / "leaderboard.csv", csv_of(self.table)),
             write_whole(folder / "leaderboard.md", to_markdown(self.leaderboard)),
             self.card.save(folder / CARD_FILE),
         ]

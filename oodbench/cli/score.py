@@ -31,6 +31,7 @@ def command(images: str, path: Path, model: str, out: Path | None, data_root: Pa
     from oodbench.guard import read_guard
     from oodbench.models.load import load_classifier
     from oodbench.plan import choose_device
+    from oodbench.report.formats import csv_of
 
     if out:
         check_output(out)
@@ -52,7 +53,7 @@ def command(images: str, path: Path, model: str, out: Path | None, data_root: Pa
             "is_ood": scores < guard.threshold,
         }
     )
-    text = table.to_csv(index=False, lineterminator="\n")
+    text = csv_of(table)
     if out is None:
         click.echo(text, nl=False)
         return

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from oodbench.metrics import METRICS
 from oodbench.report.comparison import Estimate, Leaderboard, Mean, Row
@@ -36,7 +37,21 @@ COLUMNS = ("id", "model", "detector", "ood", "group", "n_id", "n_ood", *METRICS,
 
 def to_csv(leaderboard: Leaderboard) -> str:
     """`to_frame` with every digit."""
-    return to_frame(leaderboard).to_csv(index=False, lineterminator="\n")
+    return csv_of(to_frame(leaderboard))
+
+
+FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet takes a cell for that begins so."""
+
+
+def csv_of(table: pd.DataFrame) -> str:
+    """A table as CSV; names that a spreadsheet would carry out as a formula begin with an apostrophe there."""
+
+    def harmless(value: object) -> object:
+        return f"'{value}" if isinstance(value, str) and value.startswith(FORMULAS) else value
+
+    texts = {str(name): table[name].map(harmless) for name in table if not is_numeric_dtype(table[name])}
+    return table.assign(**texts).to_csv(index=False, lineterminator="\n")
 
 
 def to_frame(leaderboard: Leaderboard) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from oodbench.metrics import METRICS
 from oodbench.report.comparison import Leaderboard, compare
-from oodbench.report.formats import COLUMNS, panels, to_csv, to_html, to_markdown
+from oodbench.report.formats import COLUMNS, csv_of, panels, to_csv, to_html, to_markdown
 from oodbench.report.layout import Cell, Grid
 from oodbench.run_folder import Result
 from tests.report.conftest import gaussian_scores, write_run
@@ -167,3 +167,12 @@ def test_panels_have_every_column_once_and_are_no_wider_than_asked(lengths: list
     for panel, later in itertools.pairwise(cut):
         together = [*panel.header, later.header[1]]
         assert sum(2 * len(title) + 2 for title in together) > width
+
+
+def test_no_name_is_carried_out_by_a_spreadsheet() -> None:
+    table = pd.DataFrame(
+        {"ood": ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "plain", None], "auroc": [-1.5, 0, 1, 2, 3, 4, 5]}
+    )
+    read = pd.read_csv(io.StringIO(csv_of(table)))
+    assert list(read["ood"][:6]) == ["'=1+1", "'+1", "'-1", "'@SUM(A1)", "'\tx", "plain"] and pd.isna(read["ood"][6])
+    assert read["auroc"][0] == -1.5 and table["ood"][0] == "=1+1"
