@@ -90,22 +90,15 @@ class Store:
         path = self._path(where)
         if path is None:
             return None
-        try:
-            with safe_open(path, framework="pt") as file:
-                # Cloned: what is computed of tensors that lie in a mapped file, by no alignment, can differ in a bit.
-                tensors = {name: file.get_tensor(name).clone() for name in sorted(file.keys())}
-                facts = dict(file.metadata() or {})
-            sound = facts.get("address") == where and facts.pop("checksum", None) == checksum(tensors, facts)
-        except FileNotFoundError:
-            return None
-        except _UNREADABLE:
-            sound = False
-        if not sound:
-            self.reporter.say(f"{path} of the store is damaged: it is made anew")
+        # Twice: one that another process removes or replaces while it is read is gone or whole the second time.
+        found = _sound(path, where) or _sound(path, where)
+        if found is None:
+            if path.exists():
+                self.reporter.say(f"{path} of the store is damaged: it is made anew")
             return None
         with suppress(OSError):  # somebody else may have cleared it meanwhile
             os.utime(path)
-        return tensors, facts
+        return found
 
     def write(self, where: str, tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> None:
         """Keep tensors under an address, with what they are of, in words."""
@@ -164,6 +157,19 @@ class Store:
 
 
 NO_STORE = Store(None)
+
+
+def _sound(path: Path, where: str) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+    """The tensors and facts of a file of the store; None where it is not there, or not what belongs there."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            # Cloned: what is computed of tensors that lie in a mapped file, by no alignment, can differ in a bit.
+            tensors = {name: file.get_tensor(name).clone() for name in sorted(file.keys())}
+            facts = dict(file.metadata() or {})
+        sound = facts.get("address") == where and facts.pop("checksum", None) == checksum(tensors, facts)
+    except _UNREADABLE:
+        return None
+    return (tensors, facts) if sound else None
 
 
 def checksum(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> str:
