@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from oodbench.detectors.base import Detector
-from oodbench.detectors.built_in import DetectorEntry
 from oodbench.detectors.catalogue import DETECTORS
+from oodbench.detectors.entry import FAMILIES, DetectorEntry
 from oodbench.outputs import Needs
-from oodbench.parameters import PLAIN, parameters
+from oodbench.parameters import parameters
 from oodbench.settings_page import settings_table
 
 HEAD = """# Detectors
@@ -27,52 +27,19 @@ Both are for the default settings; a detector that reads through another one (`r
 one needs.
 """
 
-FAMILIES = {
-    "logits": ("Logits", "They read the logits alone."),
-    "features": ("Features", "They read the penultimate features, with the head or the logits."),
-    "layers": ("Layers", "They read layers before the last one."),
-    "passes": ("Gradients and further passes", "They follow gradients, or pass the images again."),
-    "through": (
-        "Through another detector",
-        "They change the network or the images, and another detector reads what comes out; `fusion` joins several.",
-    ),
-    "own": (
-        "A classifier of their own",
-        "They read a classifier that a recipe makes: trained anew, or of all classifiers under test together.",
-    ),
-    "controls": ("Controls", "They ignore on purpose what tells ID from OOD: to see what a benchmark measures."),
-}
-"""Family → its title, and what its detectors have in common."""
-
 
 def catalogue_page() -> str:
     """Markdown: the detectors family by family, each with what it reads, costs and can be set."""
     return "\n".join([HEAD, *_parts()])
 
 
-def family_of(detector: Detector) -> str:
-    """The key in `FAMILIES`, by what the detector declares."""
-    if detector.control:
-        return "controls"
-    if detector.reads:
-        return "own"
-    if any(one.type not in PLAIN for one in parameters(type(detector))):
-        return "through"
-    if {"gradient", "live"} & detector.needs:
-        return "passes"
-    needs = detector.needs | detector.fit_needs
-    if needs.named("layer") or needs.named("maps"):
-        return "layers"
-    return "features" if "features" in needs else "logits"
-
-
 def _parts() -> Iterator[str]:
-    built = [(entry, entry.load()()) for entry in DETECTORS.values()]
-    for family, (title, common) in FAMILIES.items():
-        members = [(entry, detector) for entry, detector in built if family_of(detector) == family]
-        yield f"## {title}\n\n{common}\n"
-        for entry, detector in members:
-            yield from _section(entry, detector)
+    for family, common in FAMILIES.items():
+        members = [entry for entry in DETECTORS.values() if entry.family == family]
+        if members:
+            yield f"## {_sentence(family)[:-1]}\n\n{common}\n"
+        for entry in members:
+            yield from _section(entry, entry.load()())
 
 
 def _section(entry: DetectorEntry, detector: Detector) -> Iterator[str]:

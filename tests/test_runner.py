@@ -13,7 +13,7 @@ from torch import Tensor
 
 from oodbench import Benchmark, Card, Classifier, Machine, Needs, OodbenchError, Outputs, Result, evaluate, run
 from oodbench.detectors.base import Detector
-from oodbench.detectors.catalogue import DetectorEntry
+from oodbench.detectors.entry import DetectorEntry
 from oodbench.report.formats import COLUMNS
 from tests.small_runs import ANEW, BRIGHT, DARK, FIT, ONE_PASS, TEST, benchmark, count_entering, linear, proxies
 

@@ -13,20 +13,6 @@ from oodbench.cli.options import data_root_option
 
 KINDS = ("detectors", "datasets", "models", "recipes", "benchmarks")
 
-FAMILIES = {
-    "logits": "msp maxlogit energy entropy gen tempscale klm openmax pnml",
-    "features": "lc oodl knn mahalanobis mahalanobis_layers rmd gmm cosine residual vim neco she nnguide relation fdbd "
-    "nci nac gram",
-    "shaping": "react ash_p ash_b ash_s scale adascale lts vra dice rankfeat",
-    "gradients and perturbed images": "odin perturb gradnorm",
-    "several passes or detectors": "mcd ensemble tta fusion",
-    "a classifier of their own": "inversion confidence",
-    "controls": "constant random smoothness intensity jpeg",
-}
-"""How the built-in detectors are grouped in the list; any other stands under OTHERS."""
-
-OTHERS = "others"
-
 
 @click.command("list", short_help="Show what there is.")
 @click.argument("kind", type=click.Choice(KINDS))
@@ -64,14 +50,14 @@ def command(kind: str, name: str | None, as_json: bool, data_root: Path | None) 
 
 def _detectors(data_root: Path | None) -> list[dict[str, Any]]:
     from oodbench.detectors.catalogue import catalogue
+    from oodbench.detectors.entry import FAMILIES
 
-    family = {name: title for title, names in FAMILIES.items() for name in names.split()}
-    entries = sorted(catalogue().values(), key=lambda one: [*FAMILIES, OTHERS].index(family.get(one.name, OTHERS)))
+    entries = sorted(catalogue().values(), key=lambda one: [*FAMILIES].index(one.family))
     return [
         {
             "name": one.name,
             "aliases": list(one.aliases),
-            "family": family.get(one.name, OTHERS),
+            "family": one.family,
             "summary": one.summary,
             "paper": one.paper,
         }

@@ -11,7 +11,8 @@ from functools import cache
 from importlib import metadata
 from typing import TYPE_CHECKING
 
-from oodbench.detectors.built_in import BUILT_IN, DetectorEntry
+from oodbench.detectors.built_in import BUILT_IN
+from oodbench.detectors.entry import DetectorEntry
 from oodbench.errors import OodbenchError, unknown_name
 
 if TYPE_CHECKING:

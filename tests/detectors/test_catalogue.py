@@ -12,7 +12,8 @@ import pytest
 
 from oodbench.detectors import catalogue as module
 from oodbench.detectors.base import Detector
-from oodbench.detectors.catalogue import DETECTORS, DetectorEntry, catalogue, find, name_of
+from oodbench.detectors.catalogue import DETECTORS, catalogue, find, name_of
+from oodbench.detectors.entry import DetectorEntry
 from oodbench.detectors.odin import Odin
 from oodbench.detectors.spec import build, label
 from oodbench.errors import OodbenchError
