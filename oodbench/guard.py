@@ -231,7 +231,7 @@ def _batches(images: Images, classifier: Classifier, batch_size: int) -> Iterato
 
 def _channels_first(images: np.ndarray | Tensor) -> Tensor:
     """N×C×H×W, uint8 or float in [0, 1]."""
-    tensor = images if isinstance(images, Tensor) else torch.from_numpy(np.ascontiguousarray(images))
+    tensor = images if isinstance(images, Tensor) else torch.from_numpy(np.require(images, requirements=("C", "W")))
     if not isinstance(images, Tensor):
         tensor = tensor[:, None] if tensor.dim() == 3 else tensor.permute(0, 3, 1, 2) if tensor.dim() == 4 else tensor
     if tensor.dim() != 4 or tensor.shape[1] not in (1, 3):

@@ -33,7 +33,7 @@ def match(images: Images, shape: ImageShape) -> Tensor:
 
 def channels_first(images: np.ndarray) -> Tensor:
     """Stored images, N×H×W or N×H×W×3, as N×C×H×W."""
-    tensor = torch.from_numpy(np.ascontiguousarray(images))
+    tensor = torch.from_numpy(np.require(images, requirements=("C", "W")))
     return tensor[:, None] if tensor.dim() == 3 else tensor.permute(0, 3, 1, 2)
 
 

@@ -143,3 +143,10 @@ def test_it_says_what_it_does(image: np.ndarray, shape: tuple[int, int, int], wo
     assert (words == "") == np.array_equal(
         match(image[None], shape).numpy()[0], np.atleast_3d(image).transpose(2, 0, 1)
     )
+
+
+def test_pictures_that_may_not_be_written_to_are_read_in_silence(recwarn: pytest.WarningsRecorder) -> None:
+    """As Pillow hands them out, and files that are mapped."""
+    image = np.arange(64, dtype=np.uint8).reshape(1, 8, 8)
+    image.flags.writeable = False
+    assert match(image, (1, 8, 8)).flatten().tolist() == list(range(64)) and not recwarn
