@@ -31,6 +31,7 @@ from oodbench.errors import OodbenchError
 from oodbench.precision import FULL, Precision
 from oodbench.recipes.catalogue import find_recipe
 from oodbench.recipes.holdout import hold_out as held_out
+from oodbench.recipes.obtain import Wanted
 from oodbench.store import SHARD
 
 
@@ -110,28 +111,18 @@ def make_plan(
         hold_out: share of the drawn fit images that take the place of the test images, for a choice between detectors
             that must not see those.
     """
-    device = choose_device(machine.device)
-    if machine.precision == "tf32" and device.type != "cuda":
-        raise OodbenchError(f"tf32 is a precision of NVIDIA GPUs, not of {device}; use float32 or bf16")
+    device = _device_of(machine)
     benchmark, notes = _with_detectors(benchmark, bool(classifiers))
     detectors = build_detectors(benchmark)
     places: dict[str, Any] = {"data_root": machine.data_root, "given": image_sets(own_sets or {})}
     benchmark = benchmark.there(**places)
     whole = load_id(benchmark.id, seed=benchmark.seed, fit=benchmark.fit, expected=benchmark.expected, **places)
-    networks = [one for one in classifiers if not isinstance(one, Classifier)]
     given_ones = [taken(one, benchmark, whole) for one in classifiers]
-    if networks and benchmark.mean is None:
-        notes.append("the network is taken to normalise by itself; where it does not, say mean and std")
     present = [one for one in benchmark.ood if one not in benchmark.missing]
     scored, more, grouped = expand_ood(present, id_name=whole.name, **places)
     validation, still_more, _ = expand_ood(benchmark.validation_ood, id_name=whole.name, **places)
     places["expected"] = {**grouped, **benchmark.expected}
-    fit = _several(whole.fit, "fit").drawn_by_class(benchmark.fit_limit, benchmark.seed)
-    test, fit = held_out(fit, benchmark.seed, hold_out) if hold_out else (whole.test, fit)
-    test = _drawn(test, benchmark.limit, benchmark.seed, "ID test")
-    id_set = replace(whole, fit=remembering(fit, SHARD), test=remembering(test, SHARD))
-    for name in filter(is_inverted, validation):
-        raise OodbenchError(f"'{name}' is made of the classifier under test; name another validation set")
+    id_set = _drawn_id(benchmark, whole, hold_out)
     inverted = tuple(filter(is_inverted, scored))
     from_data = [name for name in scored if name not in inverted]
     find = partial(load_ood, id_set=id_set, seed=benchmark.seed, **places)
@@ -141,6 +132,56 @@ def make_plan(
     sets = {form: load_sets(form)}
     given = own_checkpoints(benchmark.models, detectors)
     wanted = bases(benchmark, given_ones, set(given.values()), whole)
+    _refuse_inverted(inverted, validation, wanted)
+    notes += _about_classifiers(benchmark, classifiers, wanted, whole)
+    num_classes = classes_of(wanted, whole)
+    whole, id_set = (replace(one, num_classes=num_classes) for one in (whole, id_set))
+    assignments = assign(wanted, detectors, given)
+    forms = dict.fromkeys(one.form for one in (*wanted, *(assigned.wanted for assigned in assignments)))
+    sets |= {form: load_sets(form) for form in forms if form not in sets}
+    if benchmark.missing:
+        notes.append(f"partial: {len(present)} of {len(benchmark.ood)} sets; not here: {', '.join(benchmark.missing)}")
+    notes += [*more, *still_more]
+    return Plan(benchmark, machine, device, whole, id_set, assignments, detectors, sets, inverted, notes)
+
+
+def _device_of(machine: Machine) -> torch.device:
+    device = choose_device(machine.device)
+    if machine.precision == "tf32" and device.type != "cuda":
+        raise OodbenchError(f"tf32 is a precision of NVIDIA GPUs, not of {device}; use float32 or bf16")
+    return device
+
+
+def _drawn_id(benchmark: Benchmark, whole: InDistribution, hold_out: float) -> InDistribution:
+    """What of the ID set detectors are fitted and tested on."""
+    fit = _several(whole.fit, "fit").drawn_by_class(benchmark.fit_limit, benchmark.seed)
+    test, fit = held_out(fit, benchmark.seed, hold_out) if hold_out else (whole.test, fit)
+    test = _drawn(test, benchmark.limit, benchmark.seed, "ID test")
+    return replace(whole, fit=remembering(fit, SHARD), test=remembering(test, SHARD))
+
+
+def _refuse_inverted(inverted: Sequence[str], validation: Sequence[str], wanted: Sequence[Wanted]) -> None:
+    """Raise OodbenchError where a set that is made of the classifier is to be chosen on, or cannot be made."""
+    for name in filter(is_inverted, validation):
+        raise OodbenchError(f"'{name}' is made of the classifier under test; name another validation set")
+    for base in wanted if inverted else ():
+        if not base.form.has_pixels:
+            raise OodbenchError(
+                f"{inverted[0]} cannot be made of {base.name}: {base.form.words}, so no image can be written that it "
+                f"would take; end the transform in a Normalize of torchvision, or leave {inverted[0]} out"
+            )
+
+
+def _about_classifiers(
+    benchmark: Benchmark,
+    classifiers: Sequence[Classifier | nn.Module],
+    wanted: Sequence[Wanted],
+    whole: InDistribution,
+) -> list[str]:
+    """What was decided about the classifiers, in sentences."""
+    notes = []
+    if benchmark.mean is None and not all(isinstance(one, Classifier) for one in classifiers):
+        notes.append("the network is taken to normalise by itself; where it does not, say mean and std")
     notes += [f"{base.name}: {note}" for base in wanted if base.given for note in base.given.notes]
     num_classes = classes_of(wanted, whole)
     if num_classes > whole.num_classes:
@@ -148,23 +189,10 @@ def make_plan(
             f"the classifier tells {num_classes} classes apart; {whole.name} has images of classes 0 to "
             f"{whole.num_classes - 1}"
         )
-        whole, id_set = (replace(one, num_classes=num_classes) for one in (whole, id_set))
-    assignments = assign(wanted, detectors, given)
-    forms = dict.fromkeys(one.form for one in (*wanted, *(assigned.wanted for assigned in assignments)))
-    sets |= {form: load_sets(form) for form in forms if form not in sets}
-    for base in wanted if inverted else ():
-        if not base.form.has_pixels:
-            raise OodbenchError(
-                f"{inverted[0]} cannot be made of {base.name}: {base.form.words}, so no image can be written that it "
-                f"would take; end the transform in a Normalize of torchvision, or leave {inverted[0]} out"
-            )
     unused = [f"--{name}" for name in ("mean", "std", *PREPROCESS) if getattr(benchmark, name) is not None]
     if any(base.is_trained for base in wanted) and unused:
         notes.append(f"{', '.join(unused)}: not used for what is trained here, with the images of {whole.name}")
-    if benchmark.missing:
-        notes.append(f"partial: {len(present)} of {len(benchmark.ood)} sets; not here: {', '.join(benchmark.missing)}")
-    notes += [*more, *still_more]
-    return Plan(benchmark, machine, device, whole, id_set, assignments, detectors, sets, inverted, notes)
+    return notes
 
 
 def _load_sets(

@@ -9,6 +9,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from oodbench.cli.ending import DRIFT
 from oodbench.cli.options import machine_options
 
 FOLDER = click.Path(path_type=Path)
@@ -60,4 +61,4 @@ def command(
         save_baseline(now, baseline)
         click.echo(f"wrote {baseline}")
     elif comparison and comparison.drifts:
-        sys.exit(1)
+        sys.exit(DRIFT)

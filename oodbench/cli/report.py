@@ -10,7 +10,6 @@ import click
 from oodbench.cli.options import split_outside
 
 FORMATS = ("csv", "md", "html", "latex", "json")
-FIGURE_FORMS = ("pdf", "svg", "png")
 
 
 @click.command("report", short_help="Make a leaderboard of runs.")

@@ -9,9 +9,6 @@ from typing import Any, NamedTuple
 from oodbench.report.comparison import grouped_by
 from oodbench.report.tex import SEPARATION, Parts, cell, column_form, escaped, spanning, text_width
 
-Name = tuple[str, str]
-"""Of a column: the group that its heading stands under, and the heading."""
-
 
 class Line(NamedTuple):
     """A row or a column of a table: its heading, the group that the heading stands under, and its cells."""
