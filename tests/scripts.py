@@ -8,6 +8,8 @@ from pathlib import Path
 from types import ModuleType
 
 ROOT = Path(__file__).parents[1]
+INSTALLED = Path(sys.executable).with_name("oodbench")
+"""The console script."""
 
 
 def script(path: str) -> ModuleType:

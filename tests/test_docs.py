@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from oodbench.detectors.built_in import BUILT_IN
 from oodbench.detectors.entry import FAMILIES
 from oodbench.settings_page import settings_page
 from tests.doc_commands import commands, parsed
+from tests.scripts import INSTALLED
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -180,13 +182,9 @@ def test_a_detector_of_one_file_is_tuned_and_compared_by_the_commands_of_the_pag
     assert len(code.splitlines()) <= 25
     (tmp_path / "nearest.py").write_text(code, encoding="utf-8")
     script = next(text for text in blocks("write-a-detector.md", "sh") if "tune" in text)
-    script = re.sub("^oodbench", f"'{sys.executable}' -m oodbench", script, flags=re.MULTILINE)
-    done = subprocess.run(
-        ["bash", "-ec", script.replace("PYTHONPATH=.", f"PYTHONPATH=.:'{ROOT}'")],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
+    script = re.sub("^oodbench", f"'{INSTALLED}'", script, flags=re.MULTILINE)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(["bash", "-ec", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert re.search(r"\| nearest:NearestMean\S* +\| \*\*", done.stdout), "it is the better one there"
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from operator import attrgetter
@@ -54,8 +58,10 @@ class DetectorEntry:
         from oodbench.detectors.base import Detector
 
         module, _, attribute = self.where.partition(":")
+        named_by_place = self.name == self.where
         try:
-            loaded = attrgetter(attribute)(import_module(module))
+            with _current_folder_first() if named_by_place else nullcontext():
+                loaded = attrgetter(attribute)(import_module(module))
         except (ImportError, AttributeError, ValueError) as error:
             raise OodbenchError(
                 f"detector '{self.name}' cannot be imported from {self.where}: {error}; "
@@ -64,3 +70,15 @@ class DetectorEntry:
         if not (isinstance(loaded, type) and issubclass(loaded, Detector)):
             raise OodbenchError(f"detector '{self.name}': {self.where} is no subclass of oodbench.Detector")
         return loaded
+
+
+@contextmanager
+def _current_folder_first() -> Iterator[None]:
+    """Modules looked for in the current folder first: `python -m oodbench` does so, the console script does not."""
+    folder = os.getcwd()
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):
+            sys.path.remove(folder)

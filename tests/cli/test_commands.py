@@ -19,6 +19,7 @@ from oodbench.detectors.entry import FAMILIES
 from oodbench.models.catalogue import MODELS
 from oodbench.models.checkpoint import load_checkpoint
 from tests.cli.conftest import Ended
+from tests.scripts import INSTALLED, ROOT
 
 Command = Callable[..., Ended]
 
@@ -185,3 +186,26 @@ def test_unknown_command_has_a_guess(oodbench: Command) -> None:
 def test_fetch_of_an_unknown_set_has_a_guess(oodbench: Command, tmp_path: Path) -> None:
     ended = oodbench("fetch", "mnits", "--data-root", tmp_path)
     assert ended.code == 2 and "did you mean" in ended.err
+
+
+OWN = """
+from helper_beside import SIGN
+from oodbench import Detector, Needs
+
+class Mean(Detector):
+    needs = Needs("logits")
+
+    def score(self, outputs):
+        return SIGN * outputs.logits.double().mean(dim=1)
+"""
+
+
+@pytest.mark.parametrize("command", [[str(INSTALLED)], [sys.executable, "-m", "oodbench"]], ids=["script", "module"])
+def test_a_detector_beside_the_user_is_found(command: list[str], tmp_path: Path) -> None:
+    """In the current folder, by the installed script as by `python -m`."""
+    (tmp_path / "mine.py").write_text(OWN)
+    (tmp_path / "helper_beside.py").write_text("SIGN = -1")
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    asked = [*command, "list", "detectors", "mine:Mean"]
+    ended = subprocess.run(asked, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0 and "mine:Mean" in ended.stdout, ended.stderr

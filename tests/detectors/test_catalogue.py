@@ -120,6 +120,18 @@ def test_a_place_is_found_without_being_imported() -> None:
     assert name_of(Nearest) == "tests.detectors.sound:Nearest"
 
 
+def test_the_current_folder_is_looked_into_for_the_class_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "import sys; from tests.detectors.sound import Nearest; FIRST = sys.path[0]"
+    (tmp_path / "beside_me.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    before = [*sys.path]
+    assert find("beside_me:Nearest").load() is Nearest and sys.path == before
+    assert str(tmp_path) == sys.modules["beside_me"].FIRST
+    with pytest.raises(OodbenchError, match="cannot be imported from beside_you:Class"):
+        find("beside_you:Class").load()
+    assert sys.path == before
+
+
 def test_a_class_of_an_entry_point_has_its_name_also_by_its_place(plug_in: Path) -> None:
     plug_in.write_text("[oodbench.detectors]\nlargest = largest_plug_in:Largest\n")
     assert label(build("largest_plug_in.inner:Largest(power=2)")) == "largest(power=2)"
