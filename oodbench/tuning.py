@@ -15,7 +15,8 @@ import numpy as np
 
 from oodbench.benchmark import Benchmark
 from oodbench.classifier import Classifier
-from oodbench.data.imageset import shared_images_note
+from oodbench.data.imageset import ImageSet, shared_images_note
+from oodbench.data.inputs import Form
 from oodbench.detectors.base import Detector
 from oodbench.detectors.catalogue import name_of
 from oodbench.detectors.spec import changed, label
@@ -95,6 +96,7 @@ def tune(
     *,
     grids: Mapping[str, Sequence[str]] | None = None,
     oracle: bool = False,
+    sets: Mapping[str, Any] | None = None,
 ) -> tuple[Tuned, ...]:
     """Search the grid of each detector of the benchmark, and pick the best on what decides nothing else.
 
@@ -103,6 +105,7 @@ def tune(
             scored sets are not looked at but to see that they share no image with those.
         grids: values as text by DETECTOR.PARAMETER, instead of those declared.
         oracle: choose on the scored OOD sets and ID test images: an upper bound, never a result.
+        sets: image sets by the names that the benchmark calls them by, as `oodbench.run` takes them.
 
     Raises:
         OodbenchError: no detector is named, all trials of one score alike, or a validation set shares images with a
@@ -119,12 +122,19 @@ def tune(
         name: _trials(detector, _own(grids or {}, detector), benchmark.seed) for name, detector in asked.items()
     }
     kind: Kind = "oracle" if oracle else "validation" if benchmark.validation_ood else "proxies"
-    sets = {"oracle": benchmark.ood, "validation": benchmark.validation_ood, "proxies": PROXIES}[kind]
-    if kind == "validation":
-        _refuse_shared_images(make_plan(benchmark, machine, classifiers))
     trials = {label(one): one for found, _ in searches.values() for one in found}
-    search = replace(benchmark, ood=sets, validation_ood=(), detectors=tuple(trials.values()), parameters={}, name="")
-    plan = make_plan(search, machine, classifiers, hold_out=0.0 if oracle else HELD_OUT)
+    search = replace(
+        benchmark,
+        ood=PROXIES if kind == "proxies" else benchmark.ood,
+        validation_ood=benchmark.validation_ood if kind == "validation" else (),
+        detectors=tuple(trials.values()),
+        parameters={},
+        name="",
+    )
+    plan = make_plan(search, machine, classifiers, sets, hold_out=0.0 if oracle else HELD_OUT)
+    if kind == "validation":
+        _refuse_shared_images(plan)
+        plan = _on_validation(plan)
     result = run_plan(plan, reporter)
     return tuple(
         _picked(name, [label(one) for one in found], size, kind, asked[name], result)
@@ -203,6 +213,15 @@ def _differ(result: Result, first: str, second: str) -> bool:
         if name == first
     ]
     return any(not np.array_equal(one, other) for one, other in pairs)
+
+
+def _on_validation(plan: Plan) -> Plan:
+    """The plan with its validation sets in the place of the scored ones."""
+    benchmark = replace(plan.benchmark, ood=plan.benchmark.validation_ood, validation_ood=())
+    sets: dict[Form, tuple[list[ImageSet], list[ImageSet]]] = {
+        form: (validation, []) for form, (_, validation) in plan.sets.items()
+    }
+    return replace(plan, benchmark=benchmark, sets=sets, inverted=())
 
 
 def _refuse_shared_images(plan: Plan) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from oodbench import Benchmark, Classifier, Machine, run
+from oodbench import Benchmark, Classifier, Machine, run, tuning
 from oodbench.data.load import load_id
 from oodbench.errors import OodbenchError
 from oodbench.recipes.holdout import hold_out
@@ -120,6 +121,26 @@ def test_a_validation_set_that_shares_one_image_with_a_scored_one_is_refused(
     np.savez(tmp_path / "leaky.npz", images=np.concatenate([255 - bright, bright[4:5]]))
     with pytest.raises(OodbenchError, match="1 of the 24 images of the validation set leaky"):
         tuned(image_files, small_classifier, "knn", validation_ood=(f"npz:{tmp_path / 'leaky.npz'}",))
+
+
+def test_sets_from_python_are_tuned_on_and_all_is_planned_once(
+    image_files: Files, small_classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A validation set from Python picks what the same images in a file pick."""
+    plans = []
+    plan = tuning.make_plan
+    monkeypatch.setattr(tuning, "make_plan", lambda *given, **more: plans.append(given) or plan(*given, **more))
+    given = {"ood": (image_files["dark"],), "validation_ood": (image_files["bright"],)}
+    grids = {"knn.k": ["1", "2", "9"]}
+    by_file = tuned(image_files, small_classifier, "knn(k=7)", grids=grids, **given)
+    bright = np.load(image_files["bright"].removeprefix("npz:"))["images"]
+    mine = benchmark(image_files, detectors=("knn(k=7)",), ood=given["ood"], validation_ood=("mine",))
+    (found,) = tune(mine, [small_classifier], ANEW, grids=grids, sets={"mine": bright})
+    assert found.sets == ("mine",) and found.picked == by_file.picked and len(found.trials) == 4
+    assert [one.auroc for one in found.trials] == [one.auroc for one in by_file.trials]
+    assert len(plans) == 2
+    with pytest.raises(OodbenchError, match="23 of the 23 images of the validation set mine"):
+        tune(replace(mine, ood=given["validation_ood"]), [small_classifier], ANEW, sets={"mine": bright})
 
 
 def test_what_is_written_is_a_benchmark_and_stands_on_the_card(
