@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -83,15 +83,16 @@ class Result:
         frame = to_frame(self.leaderboard)
         return frame[[*COLUMNS, *frame.columns.intersection(["partial"])]]
 
-    def guard(self, detector: str, *, model: str | None = None, id_recall: float = 0.95) -> Guard:
+    def guard(self, detector: str, *, model: str | int | None = None, id_recall: float = 0.95) -> Guard:
         """A fitted detector with the threshold that keeps a share of the ID test images, for use in production.
 
         Args:
             detector: its label, as tables have it, or by an alias.
-            model: the classifier, where several were run.
+            model: the classifier, where several were run: as tables call it, by its own name, by the stem of its file
+                or by its number in the tables' order, from 0.
 
         Raises:
-            OodbenchError: there is no such detector or model, or several models and none named.
+            OodbenchError: there is no such detector or model, or several that are called so.
         """
         from oodbench.guard import Guard, threshold_at
 
@@ -99,16 +100,30 @@ class Result:
         models = [of for of, label in self.fitted if label == detector]
         if not models:
             raise unknown_name("fitted detector", detector, {label for _, label in self.fitted})
-        if model is None and len(models) > 1:
-            raise OodbenchError(f"{detector} was fitted on {', '.join(models)}; say which with model=")
-        name = models[0] if model is None else model
-        if name not in models:
-            raise unknown_name(f"model of {detector}", name, models)
+        name = self._model(model, models, detector)
         # The detector may have a classifier of its own.
         read = self.card.own_classifiers(name).get(detector) or self.card.classifier(name)
         facts = {key: read[key] for key in CLASSIFIER_FACTS if key in read}
         threshold = threshold_at(self.scores[name, detector, self.card.metrics[0]["id"]], id_recall)
         return Guard(self.fitted[name, detector], threshold, id_recall, facts)
+
+    def _model(self, asked: str | int | None, models: Sequence[str], detector: str) -> str:
+        """The one of the models that is meant; OodbenchError, with all there are, where none or several are."""
+        from oodbench.report.runs import architecture, file_stems
+
+        stems = file_stems(self)
+        names = [(one, architecture(self.card, one), stems.get(one, one)) for one in models]
+        exact = [one for number, one in enumerate(models) if asked in (None, one, number)]
+        found = exact or [own[0] for own in names if asked in own]
+        if len(found) == 1:
+            return found[0]
+        what = "several models" if found else "no model"
+        called = "" if asked is None else f" called {asked!r}"
+        there = "; ".join(f"{number}: {' or '.join(dict.fromkeys(own))}" for number, own in enumerate(names))
+        raise OodbenchError(
+            f"{detector} was fitted on {what}{called}; say with model= which is meant, by a name that it alone has or "
+            f"by its number: {there}"
+        )
 
     def __repr__(self) -> str:
         rows = self.card.metrics

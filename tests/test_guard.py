@@ -18,6 +18,8 @@ from oodbench.detectors.catalogue import DETECTORS
 from oodbench.errors import OodbenchError
 from oodbench.example import Example, make_example
 from oodbench.guard import fit, load_guard, threshold_at
+from oodbench.models.catalogue import build as build_network
+from oodbench.models.checkpoint import save_checkpoint
 from oodbench.run_folder import Result
 
 SPECS = ("msp", "lc", "lc(mode=boundary)", "odin(norm=l2)", "oodl", "random")
@@ -151,6 +153,36 @@ def test_what_is_no_guard_is_refused(example: Example, tmp_path: Path) -> None:
 def test_a_guard_asks_for_a_known_detector(result: Result) -> None:
     with pytest.raises(OodbenchError, match="did you mean msp"):
         result.guard("mps")
+
+
+def test_the_model_is_named_as_one_likes(image_files: dict[str, str], tmp_path: Path) -> None:
+    """By its name in tables, its own name, its file's stem or its number; where that is of several, all are listed."""
+    stems = ("first", "second")
+    for seed, stem in enumerate(stems):
+        torch.manual_seed(seed)
+        classifier = oodbench.Classifier(build_network("cnn8", 3, (1, 8, 8)), num_classes=3, image_shape=(1, 8, 8))
+        save_checkpoint(classifier, "cnn8", tmp_path / f"{stem}.safetensors", {})
+    files = tuple(str(tmp_path / f"{stem}.safetensors") for stem in stems)
+    work = oodbench.Benchmark(id=image_files["id"], ood=(image_files["bright"],), detectors=("msp",), models=files)
+    oodbench.run(work, machine=oodbench.Machine(device="cpu")).save(tmp_path / "run")
+    result = Result.load(tmp_path / "run")
+    models = list(dict.fromkeys(row["model"] for row in result.card.metrics))
+    for number, stem in enumerate(stems):
+        found = [result.guard("msp", model=one) for one in (models[number], stem, number)]
+        assert {one.facts["name"] for one in found} == {models[number]}
+    for wrong in (None, "cnn8", "third", 2, -1):
+        with pytest.raises(OodbenchError) as error:
+            result.guard("msp", model=wrong)
+        for number, stem in enumerate(stems):
+            assert f"{number}: {models[number]} or cnn8 or {stem}" in str(error.value)
+    (alone,) = (result.scores[key] for key in result.scores if key[0] == models[1] and key[2] == "rot_test")
+    assert result.guard("msp", model="second").threshold == threshold_at(alone, 0.95)
+
+
+def test_a_lone_model_is_named_by_its_own_name(result: Result, example: Example) -> None:
+    assert result.guard("msp", model=example.classifier.name).facts == result.guard("msp", model=0).facts
+    with pytest.raises(OodbenchError, match="no model called 'other'"):
+        result.guard("msp", model="other")
 
 
 def test_the_threshold_is_an_order_statistic() -> None:

@@ -108,7 +108,7 @@ def measurements(runs: Sequence[Run], apart: bool = False) -> list[Measurement]:
     contents: dict[str, set[str]] = {}
     for one in found:
         contents.setdefault(one.model, set()).add(one.repeat.classifier_hash)
-    stems = {(id(run), name): stem for run in runs for name, stem in _file_stems(run).items()}
+    stems = {(id(run), name): stem for run in runs for name, stem in file_stems(run).items()}
     called = {one.repeat.classifier_hash: stems.get((id(one.run), one.classifier)) for one in found}
     told_apart = len(set(called.values())) == len(called)
 
@@ -119,13 +119,18 @@ def measurements(runs: Sequence[Run], apart: bool = False) -> list[Measurement]:
     return [one if len(contents[one.model]) == 1 else replace(one, model=name(one)) for one in found]
 
 
-def _file_stems(run: Run) -> dict[str, str]:
+def file_stems(run: Run) -> dict[str, str]:
     """Classifier → its checkpoint's file name without ending, where all that the user asked for are files."""
     paths = [Path(one.rpartition("=")[2].partition("#")[0]) for one in run.card.benchmark.get("models", ())]
     named = list(dict.fromkeys(row["model"] for row in run.card.metrics))
     if len(paths) != len(named) or not all(path.suffix for path in paths):
         return {}
     return {name: path.stem for name, path in zip(named, paths, strict=True)}
+
+
+def architecture(card: Card, model: str) -> str:
+    """A model's name, without the content that a run puts at its end where two classifiers have one name."""
+    return model.removesuffix(f"-{card.classifier(model)['content_hash'][:6]}")
 
 
 def check_comparable(runs: Sequence[Run]) -> None:
@@ -176,8 +181,7 @@ def _measurement(run: Run, row: dict[str, Any]) -> Measurement:
     one = Measurement(
         run=run,
         id=row["id"],
-        # A run gives two classifiers of one architecture names that end in their content.
-        model=name.removesuffix(f"-{classifier['content_hash'][:6]}"),
+        model=architecture(run.card, name),
         classifier=name,
         detector=label,
         ood=row["ood"],
