@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from oodbench.classifier import Classifier
 from oodbench.errors import OodbenchError, unknown_name
-from oodbench.heads import entering, features_of
+from oodbench.heads import entering, features_of, tensor_of
 from oodbench.outputs import FREE, PENULTIMATE, Change, Needs
 
 SMALLEST_PASS = 16
@@ -164,6 +164,7 @@ class Capture:
 
     def _layer_taker(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
         def take(module: nn.Module, _inputs: Any, output: Any) -> None:
+            output = tensor_of(output)
             problem = self._unclear(name, module, output)
             if problem is None:
                 self._taken[name] = output
@@ -213,9 +214,11 @@ class Capture:
             raise OodbenchError(f"'{name}' cannot be changed in a pass; features, head and maps:NAME can")
         layer, shape = layer_of_maps(self.classifier, rest), self.classifier.image_shape
 
-        def changed(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
-            back = change(channels_first(output, shape))
-            return back.permute(0, 2, 3, 1) if _space(output, shape) == (1, 2) else back
+        def changed(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+            given = tensor_of(output)
+            back = change(channels_first(given, shape))
+            back = back.permute(0, 2, 3, 1) if _space(given, shape) == (1, 2) else back
+            return back if given is output else (back, *output[1:])
 
         return self._submodules[layer].register_forward_hook(changed, prepend=True)
 

@@ -41,6 +41,11 @@ def find_logits(returned: Any, form: tuple[int, int]) -> tuple[Any, str]:
     return returned, ""
 
 
+def tensor_of(output: Any) -> Any:
+    """What a layer gives; of a tuple, as blocks of transformers return, its first tensor."""
+    return output[0] if isinstance(output, tuple) and output and isinstance(output[0], Tensor) else output
+
+
 def last_step(logits: Tensor) -> str | None:
     """ "softmax" or "log-softmax" where every row is what that gives; None for logits, N×K."""
     rows, small = logits.double(), max(1e-4, 8 * torch.finfo(logits.dtype).eps)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from oodbench.errors import OodbenchError
-from oodbench.heads import Seen, features_of, matrix_of
+from oodbench.heads import Seen, features_of, matrix_of, tensor_of
 
 
 @dataclass
@@ -22,7 +22,7 @@ class Probe:
         returned: by the network.
         memory_format: of the images that it took.
         shapes: of the outputs of the submodules that were called, in the order in which they finished; None where
-            that is no tensor.
+            that is no tensor, see `tensor_of`.
         heads: the submodules that may be the head: linear layers and 1×1 convolutions of K outputs, and those named.
         class_tokens: T, where the first of T tokens goes on alone, a class token; None where there is no such.
         sizes: bytes an image of the outputs of the innermost submodules.
@@ -48,6 +48,7 @@ class Probe:
 
     def _noting(self, name: str, num_classes: int, is_named: bool) -> Callable[[nn.Module, Any, Any], None]:
         def note(module: nn.Module, inputs: Any, output: Any) -> None:
+            output = tensor_of(output)
             self.shapes[name] = tuple(output.shape) if isinstance(output, Tensor) else None
             if not isinstance(output, Tensor):
                 return
