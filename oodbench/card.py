@@ -30,7 +30,8 @@ class Card:
         benchmark: the Benchmark as run.
         machine: device, batch size, workers, processor.
         versions: of Python and of the packages that decide numbers.
-        sets: one record a set: name, role, group, count, content hash, labels hash, origin, matching, notes.
+        sets: one record a set: name, role, group, count, content hash, labels hash, origin, matching, notes; the first
+            of a scored set also what its classes are called, where that is known.
         classifiers: one record a classifier: name, content hash, form, normalisation, how it was trained where that is
             known, accuracy, image counts, timings.
         detectors: one record a detector: label, name, paper, parameters, what each classifier taught it, timings.
@@ -60,6 +61,10 @@ class Card:
             if record["name"] == name:
                 return record
         raise unknown_name("classifier on the card", name, (record["name"] for record in self.classifiers))
+
+    def classes(self, name: str) -> list[str]:
+        """What the classes of a scored set are called; empty where that is not known."""
+        return next((one["classes"] for one in self.sets if one["name"] == name and "classes" in one), [])
 
     def own_classifiers(self, model: str) -> dict[str, dict[str, Any]]:
         """Detector → record of the classifier that it reads, of those under the model that read one of their own."""

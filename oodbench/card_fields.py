@@ -110,6 +110,7 @@ SET: Fields = {
     "origin": TEXT,
     "matching": TEXT,
     "notes": TEXTS,
+    "classes?": TEXTS,
 }
 SHEET: Fields = {"file": TEXT, "caption": TEXT}
 CLASSIFIER: Fields = {

@@ -21,8 +21,12 @@ from oodbench.detectors.spec import parse_spec
 from oodbench.parameters import PLAIN, parameters
 from oodbench.plan import Plan
 from oodbench.recipes.obtain import Obtained
+from oodbench.report.runs import SCORED_ROLES
 from oodbench.report.sheets import sheet_file
 from oodbench.subject import Subject
+
+MOST_NAMED, LONGEST_NAME = 2_000, 60
+"""Classes whose names stand on the card, and letters of a name: of ImageNet's 1,000 that is 30 kB."""
 
 
 def card(
@@ -56,7 +60,7 @@ def card(
             "threads": torch.get_num_threads(),
         },
         # What two classifiers of one model were shown is recorded once.
-        sets=[record for number, record in enumerate(sets) if record not in sets[:number]],
+        sets=_with_class_names([one for number, one in enumerate(sets) if one not in sets[:number]], shown),
         classifiers=[
             _classifier_record(one, got)
             | {"id_accuracy": accuracies.get((one.models[0], next(iter(one.detectors), "")))}
@@ -106,6 +110,16 @@ def _set_record(subject: Subject, images: ImageSet) -> dict[str, Any]:
         "matching": matching,
         "notes": list(images.notes),
     }
+
+
+def _with_class_names(records: list[dict[str, Any]], shown: Sequence[tuple[Subject, ImageSet]]) -> list[dict[str, Any]]:
+    """The records of sets; in the first of each scored one, what its classes are called."""
+    scored = {images.name: images.classes for one, images in shown if one.shown[images][0] in SCORED_ROLES}
+    for name, classes in scored.items():
+        if 0 < len(classes) <= MOST_NAMED:
+            first = next(one for one in records if one["name"] == name and one["role"] in SCORED_ROLES)
+            first["classes"] = [one[:LONGEST_NAME] for one in classes]
+    return records
 
 
 def _classifier_record(one: Subject, got: Obtained) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,8 +16,22 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def split_list(values: tuple[str, ...]) -> tuple[str, ...]:
-    """Repeated options, each with commas inside, as one list."""
-    return tuple(item.strip() for item in ",".join(values).split(",") if item.strip())
+    """Repeated options, each with commas inside, as one list; a comma in the path of what is there does not part."""
+    items: list[str] = []
+    for value in values:
+        parts = value.split(",")
+        while parts:
+            end = next((end for end in range(len(parts), 1, -1) if _is_there(parts[:end])), 1)
+            items.append(",".join(parts[:end]).strip())
+            del parts[:end]
+    return tuple(filter(None, items))
+
+
+def _is_there(parts: Sequence[str]) -> bool:
+    """Whether a reference, its parts joined again, names a file or folder: all of it, or behind a colon or =."""
+    starts = [0, *(sign.end() for sign in re.finditer("[:=]", parts[0]))]
+    paths = (re.sub("#[^,]*$", "", ",".join(parts)[start:].strip()) for start in starts)
+    return any(os.path.exists(os.path.expanduser(path)) for path in paths)
 
 
 def split_outside(values: tuple[str, ...]) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import os
 import tarfile
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path, PurePosixPath
@@ -35,7 +35,8 @@ class FolderSource:
 
     folder: Path
     files: tuple[PurePosixPath, ...]
-    classes: tuple[str, ...] = ()
+    class_folders: tuple[str, ...] = ()
+    """By whose order images are labelled."""
 
     def __len__(self) -> int:
         return len(self.files)
@@ -82,7 +83,7 @@ def read_folder(name: str, folder: Path) -> ImageSet:
     """
     if not folder.is_dir():
         raise OodbenchError(f"there is no folder {folder}; check the path")
-    walk = _Walk(folder)
+    walk = Walk(folder)
     files = _sorted(walk.files)
     if not files:
         raise OodbenchError(f"folder {folder} has no images ({', '.join(SUFFIXES)}) in it or below")
@@ -100,7 +101,8 @@ def read_folder(name: str, folder: Path) -> ImageSet:
         order = "numeric" if numbers else "alphabetical"
         notes.append(f"labels are the {len(classes)} class folders in {order} order ({shown})")
     notes += walk.notes()
-    return ImageSet(name, FolderSource(folder, files, tuple(classes)), str(folder), labels, notes=tuple(notes))
+    source, names = FolderSource(folder, files, tuple(classes)), tuple(classes)
+    return ImageSet(name, source, str(folder), labels, notes=tuple(notes), classes=names)
 
 
 def read_archive(name: str, archive: Path) -> ImageSet:
@@ -144,10 +146,18 @@ def is_image(file: PurePosixPath) -> bool:
 
 
 @dataclass
-class _Walk:
-    """A folder, listed with all below it: its image files, its own subfolders, and what was left out."""
+class Walk:
+    """A folder, listed with all below it, links followed: its image files, its own subfolders, what was left out.
+
+    Args:
+        takes: which files are meant, instead of images.
+
+    Raises:
+        OodbenchError: a folder cannot be listed, a link leads nowhere, or a name is not UTF-8.
+    """
 
     folder: Path
+    takes: Callable[[PurePosixPath], bool] = counts_as_image
     files: list[PurePosixPath] = field(default_factory=list)
     subfolders: list[str] = field(default_factory=list)
     hidden: int = 0
@@ -192,7 +202,7 @@ class _Walk:
             if not relative.parts:
                 self.subfolders.append(entry.name)
             self._list(Path(entry.path), file, above)
-        elif not counts_as_image(file):
+        elif not self.takes(file):
             self.others[file.suffix.lower() or "no ending"] += 1
         elif entry.is_file():
             self.files.append(file)

@@ -9,7 +9,7 @@ import numpy as np
 
 from oodbench.data.decoding import header_notes
 from oodbench.data.folder import FolderSource, check_utf8
-from oodbench.data.imageset import ImageSet
+from oodbench.data.imageset import MOST_CLASSES, ImageSet
 from oodbench.errors import OodbenchError
 
 OPENOOD_FOLDERS = ("images_classic", "images_largescale")
@@ -55,7 +55,8 @@ def read_list(name: str, path: Path, roots: Sequence[Path]) -> ImageSet:
     _check_there(path, folder, files)
     notes = header_notes(((folder / file, str(folder / file)) for file in files), len(files))
     known = labels if (labels != -1).any() else None
-    return ImageSet(name, FolderSource(folder, files), f"{path}, images in {folder}", known, notes=tuple(notes))
+    origin, classes = f"{path}, images in {folder}", _class_names(files, labels)
+    return ImageSet(name, FolderSource(folder, files), origin, known, notes=tuple(notes), classes=classes)
 
 
 def _lines(path: Path) -> tuple[tuple[PurePosixPath, ...], np.ndarray]:
@@ -85,6 +86,17 @@ def _lines(path: Path) -> tuple[tuple[PurePosixPath, ...], np.ndarray]:
     if not files:
         raise OodbenchError(f"image list {path} names no images")
     return tuple(files), np.array(labels, dtype=np.int64)
+
+
+def _class_names(files: Sequence[PurePosixPath], labels: np.ndarray) -> tuple[str, ...]:
+    """The folders' names, where the images of each class lie in a folder of its own; empty for labels without any."""
+    folders: dict[int, set[str]] = {}
+    for file, label in zip(files, labels.tolist(), strict=True):
+        if label != -1:
+            folders.setdefault(label, set()).add(file.parent.name)
+    names = {label: one.pop() for label, one in folders.items() if len(one) == 1}
+    apart = len(names) == len(folders) == len(set(names.values())) > 1
+    return tuple(names.get(label, "") for label in range(max(names) + 1)) if apart and max(names) < MOST_CLASSES else ()
 
 
 def _check_there(path: Path, folder: Path, files: Sequence[PurePosixPath]) -> None:

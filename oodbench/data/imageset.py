@@ -26,6 +26,9 @@ where sizes differ."""
 CHUNK = 256
 """Images read at a time where a whole set is walked through."""
 
+MOST_CLASSES = 100_000
+"""More classes than any classifier has: a larger label is a mistake. ImageNet-21k has 21,841."""
+
 LOOKED_AT = 10_000
 """Further images that are tried where one is damaged, so that all are reported together."""
 
@@ -174,6 +177,7 @@ class ImageSet:
         notes: what the program decided about these data for the user, in sentences.
         indices: which images of the source, in order; None is all of them.
         prepared: whether the images were made in the classifier's input form, so that nothing is done to them.
+        classes: what the labels 0, 1, … are called, empty where that is not known.
     """
 
     name: str
@@ -184,6 +188,7 @@ class ImageSet:
     notes: tuple[str, ...] = ()
     indices: np.ndarray | None = None
     prepared: bool = False
+    classes: tuple[str, ...] = ()
     _hashes: list[Hashes] = field(default_factory=list, init=False, repr=False)
     _damaged: dict[str, str] = field(default_factory=dict, init=False, repr=False)
 
@@ -266,6 +271,10 @@ class ImageSet:
         """Which image that is: its number in the set, and its file where it has one."""
         file = self.file(index)
         return f"image {index} of {self.name}" + (f" ({file})" if file else "")
+
+    def class_name(self, label: int) -> str:
+        """What a label is called; its number where that is not known."""
+        return (self.classes[label] if 0 <= label < len(self.classes) else "") or str(label)
 
     def subset(self, kept: np.ndarray, note: str) -> ImageSet:
         """The images of these indices, in this order; `note` says to the user why."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from oodbench.data.catalogue import DATASETS, FORM_OF, GROUPS, group_of, members_of
 from oodbench.data.folder import FolderSource
-from oodbench.data.imageset import ImageSet
+from oodbench.data.imageset import MOST_CLASSES, ImageSet
 from oodbench.data.made import made_set
 from oodbench.data.own import Places, fit_images, is_there, labels_of, own_splits, read_own
 from oodbench.data.reference import Reference, parse_reference
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     # `oodbench list` reads this module and must not wait for torch.
     from oodbench.data.inputs import AnyForm
     from oodbench.data.matching import ImageShape
-
-MOST_CLASSES = 100_000
-"""More classes than any classifier has: a larger label is a mistake. ImageNet-21k has 21,841."""
 
 DEBIAN_DATASETS = Path("/usr/share/datasets")
 """Where Debian's dataset packages (dataset-fashion-mnist) put their files."""
@@ -311,7 +308,7 @@ def _checked_classes(fit: ImageSet, test: ImageSet, num_classes: int | None) -> 
             raise OodbenchError(f"image {wrong[0]} of {images.name} ({images.origin}) has the label {label}{what}")
     if num_classes < 2:
         raise OodbenchError(f"{test.name} ({test.origin}) has one class only; an ID set needs two or more")
-    classes = [images.source.classes for images in (fit, test) if isinstance(images.source, FolderSource)]
+    classes = [images.source.class_folders for images in (fit, test) if isinstance(images.source, FolderSource)]
     if len(classes) == 2 and classes[0] != classes[1]:
         different = ", ".join(sorted(set(classes[0]) ^ set(classes[1])))
         raise OodbenchError(
@@ -327,7 +324,7 @@ def _with_note(images: ImageSet, note: str) -> ImageSet:
 
 def _missing_classes(fit: ImageSet, num_classes: int) -> str:
     absent = np.setdiff1d(np.arange(num_classes), labels_of(fit)).tolist()
-    shown = ", ".join(map(str, absent[:20])) + (f" … ({len(absent):,} in all)" if len(absent) > 20 else "")
+    shown = ", ".join(map(fit.class_name, absent[:20])) + (f" … ({len(absent):,} in all)" if len(absent) > 20 else "")
     return f"no image to fit on of class(es) {shown}" if absent else ""
 
 

@@ -103,7 +103,7 @@ def _parts(asked: Reference, places: Places) -> Parts:
     if asked.kind == "tar":
         if len(folders) > 1:
             return {split: (f"{one.name}/", partial(read_tar, name, tar_files(one))) for split, one in folders.items()}
-        shards = by_split(tar_files(path))
+        shards = by_split(tar_files(path), path)
         return {split: (split, partial(read_tar, name, files)) for split, files in shards.items()}
     if len(folders) > 1:
         return {split: (f"{one.name}/", partial(read_folder, name, one)) for split, one in folders.items()}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 
 from oodbench.data.decoding import DECODED_BY, all_decoded
+from oodbench.data.folder import Walk
 from oodbench.data.identity import Facts, file_facts, identity_of
 from oodbench.data.imageset import Images, ImageSet
 from oodbench.data.split_names import by_split, split_in
@@ -109,10 +110,10 @@ def table_files(path: Path) -> dict[str, list[Path]]:
         return {split_in(str(name)) or str(name): _saved(path / str(name)) for name in names}
     if (path / "state.json").is_file():
         return {"": _saved(path)}
-    files = sorted(path.rglob("*.parquet"))
+    files = sorted(path / file for file in Walk(path, lambda file: file.suffix == ".parquet").files)
     if not files:
         raise OodbenchError(f"folder {path} holds no parquet files, and was not saved by datasets' save_to_disk")
-    return by_split(files)
+    return by_split(files, path)
 
 
 def read_tables(name: str, paths: Sequence[Path]) -> ImageSet:
@@ -129,12 +130,14 @@ def read_tables(name: str, paths: Sequence[Path]) -> ImageSet:
     blocks: list[Block] = []
     labels: list[np.ndarray] = []
     columns: tuple[str, str | None] | None = None
+    classes: tuple[str, ...] = ()
     for number, path in enumerate(paths):
         with _opened(path) as file:
             found = _columns(path, file.schema)
             if columns not in (None, found):
                 raise OodbenchError(f"{path} has other columns than {paths[0]}; name sets of one kind together")
             columns = found
+            classes = classes or _class_names(file.schema, found[1])
             for group, (rows, size) in enumerate(file.groups()):
                 if size > MOST_BYTES:
                     raise OodbenchError(
@@ -149,7 +152,7 @@ def read_tables(name: str, paths: Sequence[Path]) -> ImageSet:
     source = TableSource(tuple(paths), facts, tuple(block for block in blocks if block.rows), columns[0])
     where = str(paths[0]) if len(paths) == 1 else f"{paths[0].parent} ({len(paths)} files)"
     known = np.concatenate(labels) if labels else None
-    return ImageSet(name, source, where, known, notes=(f"images are the column {columns[0]}",))
+    return ImageSet(name, source, where, known, notes=(f"images are the column {columns[0]}",), classes=classes)
 
 
 class _Parquet:
@@ -225,6 +228,16 @@ def _columns(path: Path, schema: pyarrow.Schema) -> tuple[str, str | None]:
         )
     whole = [column.name for column in schema if types.is_integer(column.type)]
     return named[0], next((name for name in LABEL_COLUMNS if name in whole), None)
+
+
+def _class_names(schema: pyarrow.Schema, column: str | None) -> tuple[str, ...]:
+    """The names of the labels' classes, where `datasets` wrote them beside the columns."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        names = features[column]["names"]
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return ()
+    return tuple(names) if isinstance(names, list) and all(isinstance(one, str) for one in names) else ()
 
 
 def _labels(path: Path, column: Any) -> np.ndarray:

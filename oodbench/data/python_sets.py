@@ -60,7 +60,8 @@ def as_image_set(name: str, data: Any) -> ImageSet:
         raise OodbenchError(
             f"{name} gives another image each time that it is asked for one; leave out the random transforms"
         )
-    return ImageSet(name, source, f"given from Python: {type(data).__name__}", _dataset_labels(name, data, tried))
+    origin, labels = f"given from Python: {type(data).__name__}", _dataset_labels(name, data, tried)
+    return ImageSet(name, source, origin, labels, classes=_class_names(data))
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,6 +172,13 @@ def _listed(data: Any) -> Any:
         inner = _listed(data.dataset)
         return None if inner is None else np.asarray(inner)[np.asarray(data.indices, dtype=np.int64)]
     return next((getattr(data, name) for name in ("targets", "labels") if hasattr(data, name)), None)
+
+
+def _class_names(data: Any) -> tuple[str, ...]:
+    """What torchvision's data sets call their classes."""
+    names = _class_names(data.dataset) if isinstance(data, Subset) else getattr(data, "classes", ())
+    named = isinstance(names, list | tuple) and all(isinstance(one, str) for one in names)
+    return tuple(names) if named else ()
 
 
 def _whole(name: str, labels: Any) -> np.ndarray:

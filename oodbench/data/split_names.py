@@ -38,15 +38,21 @@ def split_folders(folder: Path) -> dict[str, Path]:
     return found
 
 
-def by_split(files: Sequence[Path]) -> dict[str, list[Path]]:
-    """Split → its files, where the names of all tell (`train-00000.parquet`, `x-test-01.tar`); else "" → all."""
-    splits = [split_in(file.stem) for file in files]
+def by_split(files: Sequence[Path], folder: Path) -> dict[str, list[Path]]:
+    """Split → its files, where the names of all tell (`train-00000.parquet`, `x-test-01.tar`), or the folders below
+    `folder` in which they lie (`train/0000.parquet`); else "" → all."""
+    splits = [_split_of(file, folder) for file in files]
     if None in splits:
         return {"": list(files)}
     found: dict[str, list[Path]] = {}
     for split, file in zip(splits, files, strict=True):
         found.setdefault(str(split), []).append(file)
     return found
+
+
+def _split_of(file: Path, folder: Path) -> str | None:
+    below = file.relative_to(folder).parts[:-1] if file.is_relative_to(folder) else ()
+    return next(filter(None, map(split_in, (file.stem, *reversed(below)))), None)
 
 
 def split_in(name: str) -> str | None:

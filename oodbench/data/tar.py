@@ -14,7 +14,7 @@ from typing import BinaryIO, ClassVar, NamedTuple
 import numpy as np
 
 from oodbench.data.decoding import DECODED_BY, all_decoded
-from oodbench.data.folder import is_image
+from oodbench.data.folder import Walk, is_image
 from oodbench.data.identity import Facts, file_facts, identity_of
 from oodbench.data.imageset import Images, ImageSet
 from oodbench.errors import OodbenchError
@@ -63,13 +63,13 @@ class TarSource:
 
 
 def tar_files(path: Path) -> list[Path]:
-    """The tar files that are meant, sorted: one, those directly in a folder, or those of a glob pattern.
+    """The tar files that are meant, sorted: one, those below a folder, or those of a glob pattern.
 
     Raises:
         OodbenchError: there is none, or one is compressed.
     """
     if path.is_dir():
-        found = sorted(one for one in path.iterdir() if ".tar" in one.suffixes or one.suffix == ".tgz")
+        found = sorted(path / one for one in Walk(path, _is_tar).files)
     else:
         found = [path] if path.is_file() else sorted(map(Path, glob.glob(str(path))))
     if not found:
@@ -78,6 +78,10 @@ def tar_files(path: Path) -> list[Path]:
         if one.suffix != ".tar":
             raise OodbenchError(f"{one} is compressed, so that no image can be read without the rest; unpack it")
     return found
+
+
+def _is_tar(file: PurePosixPath) -> bool:
+    return ".tar" in file.suffixes or file.suffix == ".tgz"
 
 
 def read_tar(name: str, shards: Sequence[Path]) -> ImageSet:

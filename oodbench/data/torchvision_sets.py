@@ -28,7 +28,8 @@ def read_cifar(name: str, folder: Path, split: str) -> ImageSet:
         read = dataset(folder.parent, train=split == "fit", download=False)
     except RuntimeError as error:
         raise _damaged(name, folder, error) from error
-    return ImageSet(name, _loaded(read.data, facts), str(folder), np.array(read.targets, dtype=np.int64))
+    labels, classes = np.array(read.targets, dtype=np.int64), tuple(read.classes)
+    return ImageSet(name, _loaded(read.data, facts), str(folder), labels, classes=classes)
 
 
 def read_svhn(name: str, file: Path, split: str) -> ImageSet:

@@ -84,7 +84,7 @@ def to_html(leaderboard: Leaderboard) -> str:
         roc=roc,
         worst=worst_thumbnails,
         sprites={key: number for number, key in enumerate(keys)},
-        pictures=[sprite(run.pictures[key]) for run, key in keys],
+        pictures=[sprite(run.pictures[key], *_class_names(run, key[1])) for run, key in keys],
         sheets=list(sheets(leaderboard.runs)),
         training=training,
         card_text=card_text,
@@ -98,10 +98,14 @@ def summaries(leaderboard: Leaderboard) -> str:
     return environment().get_template("summaries.html.j2").render(board=leaderboard, layout=layout)
 
 
-def sprite(pictures: Pictures) -> dict[str, Any]:
-    """The pictures of a set as one image, so that the page holds each once, and what is known of each.
+def sprite(pictures: Pictures, classes: Sequence[str] = (), id_classes: Sequence[str] = ()) -> dict[str, Any]:
+    """The pictures of a set as one image, so that the page holds each once, and what is known of each, in words.
 
     `source` is a data URI as CSS has it; `width` and `height` are those of a picture as shown, in CSS pixels.
+
+    Args:
+        classes: what the labels of the set are called.
+        id_classes: what those of the ID set are, the classifier's answers.
     """
     count, height, width, channels = pictures.pixels.shape
     scale = SHOWN / max(height, width)
@@ -115,8 +119,12 @@ def sprite(pictures: Pictures) -> dict[str, Any]:
         "rows": len(together) // across,
     }
     made |= {"width": round(width * scale), "height": round(height * scale)}
-    known = {"labels": pictures.labels, "answers": pictures.answers, "files": pictures.files}
-    return made | {name: values.tolist() for name, values in known.items() if values is not None and _says(values)}
+    words = {
+        "labels": [_class_words(classes, label) for label in _listed(pictures.labels)],
+        "answers": [_class_words(id_classes, answer, "seen as ") for answer in _listed(pictures.answers)],
+        "files": _listed(pictures.files),
+    }
+    return made | {name: values for name, values in words.items() if any(values)}
 
 
 def environment(latex: bool = False) -> Environment:
@@ -195,9 +203,21 @@ def _thumbnails(
     return Thumbnails(name, images)
 
 
-def _says(values: NDArray[Any]) -> bool:
-    """Whether anything is known: not -1 of all, or no name of all."""
-    return bool((values != (-1 if values.dtype.kind == "i" else "")).any())
+def _class_names(run: Run, name: str) -> tuple[list[str], list[str]]:
+    """What the classes of a set and of the ID set are called."""
+    return run.card.classes(name), run.card.classes(run.card.metrics[0]["id"])
+
+
+def _class_words(classes: Sequence[str], label: int, before: str = "") -> str:
+    """A class's name, or its number; nothing for -1."""
+    if label < 0:
+        return ""
+    name = (classes[label] if label < len(classes) else "") or str(label)
+    return before + (f"class {name}" if name.isdecimal() else name)
+
+
+def _listed(values: NDArray[Any] | None) -> list[Any]:
+    return [] if values is None else values.tolist()
 
 
 def _webp(image: Image.Image) -> str:

@@ -17,6 +17,7 @@ import torch
 from torchvision.models import squeezenet1_1
 
 from oodbench.card import Card
+from oodbench.cli.options import split_list
 from oodbench.report.formats import COLUMNS
 from tests.cli.conftest import Ended, check_interrupted
 
@@ -264,3 +265,20 @@ def test_a_cache_that_cannot_be_written_is_said_before_anything_is_done(
     (tmp_path / "out" / "card.json").mkdir(parents=True)
     ended = oodbench(*options)
     assert ended.code == 2 and "card.json is a folder" in ended.err and "training" not in ended.err
+
+
+def test_a_path_may_have_a_comma_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it leads to something; else commas part, whatever the list's length."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("comma, and space", "x,y"):
+        Path(name).mkdir()
+    Path("x,y/b.pth").touch()
+    for given, meant in (
+        (("folder:comma, and space",), ("folder:comma, and space",)),
+        (("msp, mine=folder:comma, and space,textures", "b"), ("msp", "mine=folder:comma, and space", "textures", "b")),
+        (("npz:x,y/b.pth,npz:x,y/b.pth",), ("npz:x,y/b.pth", "npz:x,y/b.pth")),
+        ((f"net={tmp_path}/x,y/b.pth#ema,a",), (f"net={tmp_path}/x,y/b.pth#ema", "a")),
+        (("folder:comma, and more",), ("folder:comma", "and more")),
+        ((",".join("abc" * 200), ""), tuple("abc" * 200)),
+    ):
+        assert split_list(given) == meant

@@ -8,6 +8,7 @@ import io
 import pickle
 import struct
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,14 @@ def write_idx(folder: Path, packed: bool = False, dash: str = "-") -> dict[str, 
             else:
                 (folder / name).write_bytes(idx_bytes(values))
     return splits
+
+
+def class_folders(folder: Path, names: Sequence[str], per_class: int = 2, seed: int = 0) -> None:
+    """A folder a class, of 6×6 colour images."""
+    images = iter(pixels(per_class * len(names), 6, 6, 3, seed=seed))
+    for name in names:
+        for index in range(per_class):
+            save_png(folder / name / f"{index}.png", next(images))
 
 
 def _md5(path: Path) -> str:

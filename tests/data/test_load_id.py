@@ -15,7 +15,7 @@ from oodbench.data import load
 from oodbench.data.imageset import ArraySource, ImageSet
 from oodbench.data.load import InDistribution, load_id
 from oodbench.data.splits import halves
-from tests.data.forms import pixels, save_png, write_cifar, write_idx
+from tests.data.forms import class_folders, pixels, save_png, write_cifar, write_idx
 
 
 def an_id(reference: str, root: Path, seed: int = 0, **options: Any) -> InDistribution:
@@ -25,13 +25,6 @@ def an_id(reference: str, root: Path, seed: int = 0, **options: Any) -> InDistri
 def save(path: Path, count: int, classes: int = 3, seed: int = 0, **more: Any) -> str:
     np.savez(path, **{"images": pixels(count, 6, 6, seed=seed), "labels": np.arange(count) % classes} | more)
     return f"npz:{path}"
-
-
-def class_folders(folder: Path, names: str, per_class: int = 2, seed: int = 0) -> None:
-    images = iter(pixels(per_class * len(names), 6, 6, 3, seed=seed))
-    for name in names:
-        for index in range(per_class):
-            save_png(folder / name / f"{index}.png", next(images))
 
 
 def test_digits_are_split_once_for_all(root: Path) -> None:

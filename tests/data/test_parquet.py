@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import os
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
@@ -75,6 +76,34 @@ def test_a_folder_with_splits(tmp_path: Path) -> None:
     own = load_id(f"hf:{tmp_path / 'own'}", data_root=None, seed=0)
     assert (len(own.fit), len(own.test), own.num_classes, own.name) == (7, 3, 3, "own")
     assert np.array_equal(own.fit.read(0, 9), IMAGES[:7]) and np.array_equal(own.test.read(0, 9), IMAGES[7:])
+
+
+def test_files_in_folders_called_like_splits(tmp_path: Path) -> None:
+    """As the hub converts data sets: default/train/0000.parquet."""
+    for split, indices in (("train", range(6)), ("test", range(6, 9))):
+        write(tmp_path / "train-set" / "default" / split / "0000.parquet", table(indices))
+    own = load_id(f"hf:{tmp_path / 'train-set'}", data_root=None, seed=0)
+    assert (len(own.fit), len(own.test)) == (6, 3)
+    write(tmp_path / "test" / "some" / "0000.parquet", table(range(4)))
+    assert not load_images(f"hf:{tmp_path / 'test'}", data_root=None).notes[1:]
+
+
+def test_links_are_followed_and_what_cannot_be_listed_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "own" / "a" / "0.parquet", table(range(3)))
+    write(tmp_path / "elsewhere" / "1.parquet", table(range(3, 7)))
+    (tmp_path / "own" / "b").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "own" / "c.parquet").symlink_to(write(tmp_path / "blobs" / "d7f3", table(range(7, 9))))
+    assert np.array_equal(load_images(f"hf:{tmp_path / 'own'}", data_root=None).read(0, 9), IMAGES[:9])
+    scan = os.scandir
+
+    def refused(path: str | Path) -> Any:
+        if Path(path).name == "b":
+            raise PermissionError(13, "Permission denied")  # what mode 000 gives to all but root
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(OodbenchError, match=r"folder .*b cannot be listed \(Permission denied\)"):
+        load_images(f"hf:{tmp_path / 'own'}", data_root=None)
 
 
 def save_to_disk(folder: Path, rows: Sequence[pyarrow.Table], **more: Any) -> Path:

@@ -74,6 +74,19 @@ def test_splits_by_the_names_of_shards_or_folders(tmp_path: Path) -> None:
         assert (len(own.fit), len(own.test), own.num_classes, own.name) == (6, 3, 3, folder)
 
 
+def test_shards_below_and_behind_links(tmp_path: Path) -> None:
+    """And by the names of folders, where those of the shards do not tell the split."""
+    write_shard(tmp_path / "own" / "a.tar", samples(range(2)))
+    write_shard(tmp_path / "own" / "below" / "b.tar", samples(range(2, 4)))
+    (tmp_path / "own" / "c.tar").symlink_to(write_shard(tmp_path / "elsewhere" / "x.tar", samples(range(4, 6))))
+    (tmp_path / "own" / "d").symlink_to(write_shard(tmp_path / "more" / "y.tar", samples(range(6, 9))).parent)
+    assert np.array_equal(load_images(f"tar:{tmp_path / 'own'}", data_root=None).read(0, 9), IMAGES[:9])
+    for split, indices in (("train", range(6)), ("val", range(6, 9))):
+        write_shard(tmp_path / "deep" / "shards" / split / "000.tar", samples(indices))
+    deep = load_id(f"tar:{tmp_path / 'deep'}", data_root=None, seed=0)
+    assert (len(deep.fit), len(deep.test)) == (6, 3)
+
+
 def test_images_without_labels(tmp_path: Path) -> None:
     path = write_shard(tmp_path / "some.tar", [(name, part) for name, part in samples(range(4)) if "png" in name])
     assert load_images(f"tar:{path}", data_root=None).labels is None

@@ -147,7 +147,8 @@ def test_what_is_known_of_a_picture_is_in_the_page(tmp_path: Path) -> None:
     page = to_html(compare([Result.load(tmp_path)]))
     for sprite in json.loads(page[page.index('id="pictures">') + 14 : page.index("</script>")]):
         indices = [int(file) for file in sprite["files"]]
-        assert sprite["labels"] == [one % 10 for one in indices] and sprite["answers"] == [one % 7 for one in indices]
+        assert sprite["labels"] == [f"class {one % 10}" for one in indices]
+        assert sprite["answers"] == [f"seen as class {one % 7}" for one in indices]
 
 
 def test_the_first_words_are_the_result(board: Board) -> None:

@@ -63,9 +63,7 @@ function picture(list, [place, index, score, wrong]) {
   const sprite = sprites[list.dataset.sprite];
   const item = document.createElement("li");
   const image = item.appendChild(document.createElement("span"));
-  const label = sprite.labels && sprite.labels[place] >= 0 ? `class ${sprite.labels[place]}` : "";
-  const answer = sprite.answers ? `seen as ${sprite.answers[place]}` : "";
-  const file = sprite.files ? sprite.files[place] : "";
+  const [label, answer, file] = [sprite.labels, sprite.answers, sprite.files].map((words) => words?.[place]);
   const known = [label, answer, file].filter(Boolean);
   image.className = "thumbnail";
   image.role = "img";
@@ -73,7 +71,8 @@ function picture(list, [place, index, score, wrong]) {
   const { source, across, rows, width, height } = sprite;
   const [x, y] = [(place % across) * width, Math.floor(place / across) * height];
   image.style.cssText = `width:${width}px;height:${height}px;background:${source} -${x}px -${y}px / ${across * width}px ${rows * height}px`;
-  for (const text of [`${score}${wrong ? "" : " (right)"}`, ...known.map((one) => one.split("/").pop())]) {
+  const shown = [`${score}${wrong ? "" : " (right)"}`, label, answer, file?.split("/").pop()];
+  for (const text of shown.filter(Boolean)) {
     item.appendChild(document.createElement("small")).textContent = text;
   }
   return item;
