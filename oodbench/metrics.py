@@ -19,6 +19,9 @@ from oodbench.errors import OodbenchError
 RECALL_PERCENT = 95
 """The recall at which the two FPRs are read, in percent."""
 
+EXACT = 2**53
+"""Whole numbers up to here are exact in float64."""
+
 MINIMUM_SCORES = 2
 """Fewer scores of a class than this say nothing about it (and have no variance)."""
 
@@ -40,7 +43,8 @@ def as_scores(scores: ArrayLike, name: str) -> NDArray[np.float64]:
         name: whose scores these are, for the error ("energy on svhn").
 
     Raises:
-        OodbenchError: not one-dimensional, not real numbers, too few, or not finite (the index is named).
+        OodbenchError: not one-dimensional, not real numbers, too few, not finite (the index is named), or whole numbers
+            that float64 does not tell apart.
     """
     array = _as_array(scores, f"{name} scores")
     if array.dtype.kind not in "fiub":
@@ -49,6 +53,11 @@ def as_scores(scores: ArrayLike, name: str) -> NDArray[np.float64]:
         raise OodbenchError(f"{name} scores have shape {array.shape}; pass one score an image, shape (N,).")
     if len(array) < MINIMUM_SCORES:
         raise OodbenchError(f"{name} has {len(array)} score(s), and metrics need {MINIMUM_SCORES}; score more images.")
+    if array.dtype.kind in "iu" and (array.max() > EXACT or array.min() < -EXACT):
+        raise OodbenchError(
+            f"{name} scores are whole numbers beyond ±2^53, of which float64 makes ties; subtract what all have in "
+            "common, or divide them."
+        )
     array = array.astype(np.float64, copy=False)
     finite = np.isfinite(array)
     if not finite.all():

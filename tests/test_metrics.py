@@ -6,6 +6,8 @@ import math
 import random
 from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -277,6 +279,20 @@ def test_scores_that_are_not_finite_raise_and_name_side_and_index(side: str, bad
         evaluate(*pair)
     with pytest.raises(OodbenchError, match=r"^odin on (cifar10|svhn) score 4"):
         Counts.of(*pair, id_name="odin on cifar10", ood_name="odin on svhn")
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint64, list])
+def test_whole_numbers_are_exact_or_refused(kind: Any) -> None:
+    """Neighbours beyond 2^53 would be ties, and the AUROC of these 0.75 instead of 1."""
+    convert = kind if kind is list else partial(np.array, dtype=kind)
+    most = 2**53
+    assert evaluate(convert([most, most - 1]), convert([most - 2, 0]))["auroc"] == 1.0
+    for side, pair in (("ID", ([most + 1, most], [0, 1])), ("OOD", ([5, 6], [most + 1, most]))):
+        with pytest.raises(OodbenchError, match=rf"^{side} scores are whole numbers beyond ±2\^53"):
+            evaluate(*map(convert, pair))
+    if kind is not np.uint64:
+        with pytest.raises(OodbenchError, match="beyond"):
+            evaluate(convert([-most - 1, -most - 2]), [0.0, 1.0])
 
 
 @pytest.mark.parametrize(
