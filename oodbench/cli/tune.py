@@ -83,12 +83,14 @@ command.params = [one for one in run_command.params if one.name not in ("out", "
 
 
 def _show(found: tuple[Tuned, ...]) -> None:
+    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     from oodbench.console import output
 
     on = "the scored OOD sets, as an oracle" if found[0].kind == "oracle" else ", ".join(found[0].sets)
-    table = Table(title=f"mean AUROC in percent on {on}")
+    table = Table(title=escape(f"mean AUROC in percent on {on}"))
     for name in ("detector", "as given", "picked", "AUROC", "trials", "remark"):
         table.add_column(name, overflow="fold")
     for one in found:
@@ -97,5 +99,6 @@ def _show(found: tuple[Tuned, ...]) -> None:
         remark = "; ".join(filter(None, (edge, without)))
         trials = str(len(one.trials)) + (f", drawn of {one.grid}" if one.grid > len(one.trials) else "")
         before, after = (one.trial(name).auroc for name in (one.asked, one.picked))
-        table.add_row(one.asked, f"{100 * before:.2f}", one.picked, f"{100 * after:.2f}", trials, remark)
+        cells = (one.asked, f"{100 * before:.2f}", one.picked, f"{100 * after:.2f}", trials, remark)
+        table.add_row(*map(Text, cells))
     output.print(table)

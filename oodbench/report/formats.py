@@ -91,7 +91,9 @@ def to_markdown(leaderboard: Leaderboard) -> str:
 def terminal_tables(leaderboard: Leaderboard, width: int) -> Iterator[Table]:
     """`layout.summary` of each block, and what several models have in common, for a terminal of that many columns."""
     from rich import box
+    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     between = 3  # a blank on each side of the box's separator, itself a blank
     of_blocks = [summary(block) for block in leaderboard.blocks]
@@ -101,16 +103,16 @@ def terminal_tables(leaderboard: Leaderboard, width: int) -> Iterator[Table]:
         cut = panels(grid, width + between, between)
         for panel in cut:
             shown = Table(
-                title=panel.title if panel.title and panel is cut[0] else None,
+                title=escape(panel.title) if panel.title and panel is cut[0] else None,
                 caption=meaning if panel is cut[-1] else None,
                 box=box.SIMPLE_HEAD,
                 show_edge=False,
                 pad_edge=False,
             )
             for title in panel.header:
-                shown.add_column(title, justify="left" if title is panel.header[0] else "right", no_wrap=True)
+                shown.add_column(Text(title), justify="left" if title is panel.header[0] else "right", no_wrap=True)
             for line in panel.lines:
-                shown.add_row(*(cell.text for cell in line))
+                shown.add_row(*(Text(cell.text) for cell in line))
             yield shown
 
 
@@ -198,9 +200,14 @@ def _figures(estimates: Mapping[str, Estimate | None]) -> dict[str, float | None
 
 def _markdown_table(grid: Grid) -> str:
     lines = [[_markdown_cell(cell) for cell in line] for line in grid.lines]
-    return pd.DataFrame(lines, columns=grid.header).to_markdown(index=False, disable_numparse=True)
+    header = [_one_column(title) for title in grid.header]
+    return pd.DataFrame(lines, columns=header).to_markdown(index=False, disable_numparse=True)
+
+
+def _one_column(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 def _markdown_cell(cell: Cell) -> str:
-    text = cell.text.replace("|", "\\|")
+    text = _one_column(cell.text)
     return f"**{text}**" if cell.standing == "best" else f"{text} {TIED_MARK}" if cell.standing else text

@@ -11,10 +11,11 @@ from pathlib import Path
 import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from oodbench.metrics import METRICS
 from oodbench.report.comparison import Leaderboard, compare
-from oodbench.report.formats import COLUMNS, csv_of, panels, to_csv, to_html, to_markdown
+from oodbench.report.formats import COLUMNS, csv_of, panels, terminal_tables, to_csv, to_html, to_markdown
 from oodbench.report.layout import Cell, Grid
 from oodbench.run_folder import Result
 from tests.report.conftest import gaussian_scores, write_run
@@ -176,3 +177,23 @@ def test_no_name_is_carried_out_by_a_spreadsheet() -> None:
     read = pd.read_csv(io.StringIO(csv_of(table)))
     assert list(read["ood"][:6]) == ["'=1+1", "'+1", "'-1", "'@SUM(A1)", "'\tx", "plain"] and pd.isna(read["ood"][6])
     assert read["auroc"][0] == -1.5 and table["ood"][0] == "=1+1"
+
+
+def test_names_stay_apart_whatever_signs_are_in_them(board: Board) -> None:
+    """rich reads [a] as markup, markdown reads | as the next column."""
+    sets = ("scans[a]", "scans[b]", "pipe|d", "[red]x[/red]")
+    made = board(gaussian_scores({"good": 2.0, "poor": 0.3}, sets), model="[b]|net")
+    printed = io.StringIO()
+    console = Console(file=printed, width=200, highlight=False)
+    for shown in terminal_tables(made, 200):
+        console.print(shown)
+    assert all(name in printed.getvalue() for name in sets)
+    tables = [
+        list(lines)
+        for inside, lines in itertools.groupby(to_markdown(made).splitlines(), lambda line: line.startswith("|"))
+        if inside
+    ]
+    for table in tables:
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table}) == 1
+    assert len(tables) > 2 and all(name.replace("|", r"\|") in tables[0][0] for name in sets)
+    assert set(read_csv(to_csv(made))["ood"]) >= set(sets)
