@@ -295,7 +295,7 @@ def run_epoch(
 def require_every_class(fit: ImageSet, labels: Tensor, num_classes: int) -> None:
     """Raise OodbenchError if a class of 0 … K−1 is not among the labels of the images to train on."""
     counts = torch.bincount(labels, minlength=num_classes)
-    missing = [str(label) for label in (counts == 0).nonzero().flatten().tolist()]
+    missing = [fit.class_name(label) for label in (counts == 0).nonzero().flatten().tolist()]
     if missing:
         raise OodbenchError(
             f"{fit.name} has {len(fit)} images to train on, but none of class {', '.join(missing[:10])}: "
