@@ -47,6 +47,7 @@ from oodbench.pixels import to_unit
 from oodbench.plan import Machine, choose_device
 from oodbench.progress import Reporter
 from oodbench.recipes.obtain import obtain
+from oodbench.report.sheets import save_sheets
 
 DEFAULT_SEEDS = 3
 """Seeds of an ablation or a sweep where the user gives no number."""
@@ -157,9 +158,10 @@ def study(
     """Answer a question on the classifier of an ID set, which is obtained as a run obtains it, and write the files.
 
     Images by latents: grid.png, images.npz, record.json. One generator: grid.png, curves.png, curves.csv,
-    generator.safetensors, record.json. A reconstruction: pairs.png, reconstruction.csv, images.npz, record.json. An
-    ablation: ablation.csv, ablation_curves.csv, ablation.png, ablation.json. A sweep: sweep.csv, sweep_curves.csv,
-    sweep.json and a sweep_<setting>.png each.
+    generator.safetensors, record.json. A reconstruction: pairs.png, reconstruction.csv, images.npz, record.json. Of
+    grid.png and pairs.png also a PDF in a column's width, as grid.pdf, and one in two, as grid-wide.pdf. An ablation:
+    ablation.csv, ablation_curves.csv, ablation.png, ablation.json. A sweep: sweep.csv, sweep_curves.csv, sweep.json
+    and a sweep_<setting>.png each.
 
     Args:
         benchmark: its `id`, `models` (one at most), `mean`, `std` and `seed` are used.
@@ -176,6 +178,8 @@ def study(
     one = {PyramidSettings: _latents, ReconstructionSettings: _reconstruction, InversionSettings: _generator}
     answer = _ablation if question.ablate else _sweep if question.sweeps else one[type(question.settings)]
     names, findings, summary = answer(subject, question, folder)
+    sheets = {file: (folder / file).read_bytes() for file in names if file.endswith(".png")}
+    names += [path.name for path in save_sheets(sheets, folder, ["pdf"])]
     record = _record(subject, question) | findings | {"seconds": round(time.perf_counter() - started, 1)}
     name = f"{'ablation' if question.ablate else 'sweep' if question.sweeps else 'record'}.json"
     with atomic_write(folder / name) as temporary:

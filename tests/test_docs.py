@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -69,7 +69,11 @@ def small_network() -> nn.Module:
 def test_all_python_is_executed_by_some_test() -> None:
     """A page whose code is not run does not stay right; here stand those that tests run, in this file or in another."""
     here = Path(__file__).read_text(encoding="utf-8")
-    elsewhere = {"docs/regression-checks.md": "test_pytest_plugin.py", "README.md": "test_readme.py"}
+    elsewhere = {
+        "docs/regression-checks.md": "test_pytest_plugin.py",
+        "docs/trackers.md": "test_trackers.py",
+        "README.md": "test_readme.py",
+    }
     for page in PAGES:
         if any(language == "python" for language, _ in fenced(page)):
             if named(page) in elsewhere:
@@ -94,13 +98,21 @@ def test_the_detectors_of_the_page_work(monkeypatch: pytest.MonkeyPatch, capsys:
 def test_the_lines_of_deployment_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "results" / "baselines").mkdir(parents=True)
-    (tmp_path / "results" / "baselines" / CHECKPOINT.name).write_bytes(CHECKPOINT.read_bytes())
+    """Of the reader's own network, in six lines to a guard and its scores."""
     monkeypatch.chdir(tmp_path)
-    classifier = digits_classifier()
-    images = np.random.default_rng(0).integers(0, 256, (30, 8, 8), dtype=np.uint8)
-    executed("deploy.md", {"classifier": classifier, "network": classifier.module, "images": images})
-    assert "True" in capsys.readouterr().out, "noise is no digit"
+    images, labels = labelled(90)
+    network = small_network()
+    given = {
+        "network": network,
+        "classifier": Classifier(network, num_classes=10, image_shape=(3, 32, 32), mean=0.0, std=1.0),
+        "test_set": (images[:40], labels[:40]),
+        "train_set": (images[40:], labels[40:]),
+        "images": images[:12],
+    }
+    assert len([line for line in blocks("deploy.md")[0].splitlines() if line]) <= 6
+    guard = executed("deploy.md", given)["guard"]
+    assert guard.id_recall == 0.95 and "[" in capsys.readouterr().out
+    np.testing.assert_array_equal(guard.is_ood(images), guard(images) < guard.threshold)
 
 
 def test_the_lines_on_data_work() -> None:
@@ -182,11 +194,34 @@ def test_a_detector_of_one_file_is_tuned_and_compared_by_the_commands_of_the_pag
     assert len(code.splitlines()) <= 25
     (tmp_path / "nearest.py").write_text(code, encoding="utf-8")
     script = next(text for text in blocks("write-a-detector.md", "sh") if "tune" in text)
-    script = re.sub("^oodbench", f"'{INSTALLED}'", script, flags=re.MULTILINE)
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(["bash", "-ec", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    assert len(script.splitlines()) == 3
+    done = carried_out(script, tmp_path)
     assert re.search(r"\| nearest:NearestMean\S* +\| \*\*", done.stdout), "it is the better one there"
+
+
+def carried_out(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """A script of a page as a shell carries it out, its `oodbench` being this one."""
+    script = re.sub(r"(^|=\S+ )oodbench ", rf"\1'{INSTALLED}' ", script, flags=re.MULTILINE)
+    done = subprocess.run(
+        ["bash", "-ec", f"export PYTHONPATH='{ROOT}'\n{script}"], cwd=folder, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return done
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="pdflatex is not on this machine (texlive-latex-recommended)")
+def test_three_checkpoints_become_a_compiled_table_and_a_figure_by_the_commands_of_the_page(tmp_path: Path) -> None:
+    (script,) = [text for text in blocks("leaderboards.md", "sh") if "pdflatex" in text]
+    (paper,) = [text for text in blocks("leaderboards.md", "") if "documentclass" in text]
+    assert len(script.splitlines()) <= 4 and "twocolumn" in paper
+    (tmp_path / "paper.tex").write_text(paper, encoding="utf-8")
+    for seed, name in enumerate("abc"):
+        carried_out(f"oodbench train --id digits --epochs 2 --seed {seed} --out {name}.safetensors", tmp_path)
+    log = carried_out(script, tmp_path).stdout
+    assert (tmp_path / "paper.pdf").read_bytes().startswith(b"%PDF")
+    assert "Overfull" not in log and "too large" not in log and "undefined" not in log
+    assert "over 3 runs" in (tmp_path / "table.tex").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)

@@ -1,4 +1,4 @@
-"""The README says what is true: its output, its commands, its options and its Python."""
+"""The README, and the page of options, say what is true: output, commands, options and Python."""
 
 from __future__ import annotations
 
@@ -18,11 +18,14 @@ from rich.console import Console
 
 from oodbench.cli import COMMANDS, oodbench
 from oodbench.data.catalogue import DATASETS, GROUPS
+from oodbench.guard import load_guard
 from oodbench.report.formats import terminal_tables
 from oodbench.run_folder import Result
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAPER = (ROOT / "docs" / "leaderboards.md").read_text(encoding="utf-8")
+OPTIONS = (ROOT / "docs" / "run.md").read_text(encoding="utf-8")
 
 
 def blocks(language: str) -> list[str]:
@@ -56,44 +59,57 @@ def options_in(text: str) -> set[str]:
     return set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
 
 
-def test_every_option_of_a_command_in_the_readme_exists() -> None:
+@pytest.mark.parametrize("text", [README, OPTIONS], ids=["README", "run.md"])
+def test_every_option_of_a_command_exists(text: str) -> None:
     """In code, as in `oodbench run --id …`, options are those of the command before them."""
-    found = re.findall(rf"oodbench ({'|'.join(COMMANDS)})\b([^`\n]*)", README)
-    assert {"run", "invert"} <= {name for name, _ in found}
+    found = re.findall(rf"oodbench ({'|'.join(COMMANDS)})\b([^`\n]*)", text)
+    assert "run" in {name for name, _ in found} and len(found) > 2
     for name, rest in found:
         assert options_in(rest) <= options_of(name), f"oodbench {name}{rest}"
 
 
-def test_every_option_in_the_readme_exists() -> None:
+def test_every_option_exists() -> None:
     """The table's are those of `run`; in sentences, of some command."""
-    rows = [line for line in README.splitlines() if line.startswith("| `--")]
+    rows = [line for line in OPTIONS.splitlines() if line.startswith("| `--")]
     assert rows and options_in("".join(row.split("|")[1] for row in rows)) <= options_of("run")
-    assert options_in(README) <= set().union(*map(options_of, COMMANDS))
+    assert options_in(README + OPTIONS) <= set().union(*map(options_of, COMMANDS))
 
 
 def test_every_set_named_for_id_and_ood_exists() -> None:
-    row = next(line for line in README.splitlines() if line.startswith("| `--id`"))
+    row = next(line for line in OPTIONS.splitlines() if line.startswith("| `--id`"))
     for name in re.findall(r"`([a-z0-9-]+)`", row.split("|")[2]):
         assert DATASETS[name].num_classes is not None
-    row = next(line for line in README.splitlines() if line.startswith("| `--ood`"))
+    row = next(line for line in OPTIONS.splitlines() if line.startswith("| `--ood`"))
     assert set(re.findall(r"`([a-z0-9-]+)`", row.split("|")[2])) == {*GROUPS, "inverted"}
 
 
-def test_the_python_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_shown_of_images_and_classifiers_of_ones_own_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The npz file, the benchmark's file, the commands, and the Python, one after the other, as printed."""
     monkeypatch.chdir(tmp_path)
-    draw = np.random.default_rng(0)
-    for name, count in (("my_train", 60), ("my_test", 30)):
-        images = draw.integers(0, 256, (count, 32, 32, 3)).astype(np.uint8)
-        np.savez(tmp_path / f"{name}.npz", images=images, labels=np.arange(count) % 10)
+    (tmp_path / "my.safetensors").write_bytes((ROOT / "results/baselines/digits-cnn8.safetensors").read_bytes())
+    images = np.random.default_rng(0).integers(0, 256, (60, 8, 8)).astype(np.uint8)
     network = torch.nn.Sequential(
-        torch.nn.Conv2d(3, 4, 3, stride=4), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(4 * 8 * 8, 10)
+        torch.nn.Conv2d(1, 4, 3, stride=2), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(4 * 3 * 3, 10)
     )
-    names: dict[str, Any] = {"network": network, "images": images}
-    for example in blocks("python"):
-        exec(example, names)
+    names: dict[str, Any] = {"network": network, "images": images, "labels": np.arange(60) % 10}
+    npz, python = blocks("python")
+    exec(npz, names)
+    (benchmark,) = blocks("toml")
+    (tmp_path / "mine.toml").write_text(benchmark, encoding="utf-8")
+    (commands,) = [text for text in blocks("sh") if "mine.toml" in text]
+    for line in commands.splitlines():
+        ended = CliRunner().invoke(oodbench, shlex.split(line)[1:])
+        assert ended.exit_code == 0, ended.output
+    table = Result.load(tmp_path / "results/mine").table
+    assert set(table.detector) == {"msp", "energy", "odin(norm=l2)"} and set(table.ood) == {"uniform", "photos"}
+    assert r"\begin{table" in (tmp_path / "table.tex").read_text(encoding="utf-8")
+    assert {path.suffix for path in (tmp_path / "figures").iterdir()} == {".pdf", ".svg", ".png"}
+    exec(python, names)
     table = names["result"].table
-    assert isinstance(table, pd.DataFrame) and set(table.detector) == {"msp", "odin", "oodl"}
-    assert names["guard"].is_ood(images).shape == (30,)
+    assert isinstance(table, pd.DataFrame) and set(table.detector) == {"msp", "odin"}
+    assert load_guard("guard.safetensors", network).is_ood(images).shape == (60,)
 
 
 def test_the_page_that_is_shown_is_written_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,8 +125,8 @@ def test_the_commands_of_a_paper_run_as_printed(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "results").mkdir()
     (tmp_path / "results/digits").symlink_to(ROOT / "results/digits")
     monkeypatch.chdir(tmp_path)
-    section = README[README.index("## A table for a paper") :]
-    commands = re.findall(r"^oodbench (report .*)$", section[: section.index("\n## ", 1)], flags=re.MULTILINE)
+    section = PAPER[PAPER.index("## Papers") :]
+    commands = re.findall(r"^oodbench (report results/digits .*)$", section, flags=re.MULTILINE)
     for line in commands:
         ended = CliRunner().invoke(oodbench, shlex.split(line))
         assert ended.exit_code == 0, ended.output
@@ -120,6 +136,10 @@ def test_the_commands_of_a_paper_run_as_printed(tmp_path: Path, monkeypatch: pyt
     assert (
         "Inversion" in (tmp_path / "table.tex").read_text() and "Inversion" not in (tmp_path / "rows.tex").read_text()
     )
+
+
+def test_it_is_short() -> None:
+    assert len(README.splitlines()) <= 115
 
 
 def test_files_that_the_readme_links_to_are_there() -> None:

@@ -13,6 +13,7 @@ import torch
 from oodbench.files import atomic_write
 from oodbench.inversion.ablation import DOCUMENT_SETTINGS
 from oodbench.inversion.generator import Generator
+from oodbench.inversion.grids import KEY, Rows
 from oodbench.inversion.invert import Inversion, generate
 from oodbench.inversion.settings import LOSSES
 
@@ -50,7 +51,8 @@ def save_grid(
     title: str = "Generated images",
     label: str = "class asked for",
 ) -> None:
-    """Write a PNG of N×C×H×W images in [0, 1], `per_class` a row, each row called by its name."""
+    """Write a PNG of N×C×H×W images in [0, 1], `per_class` a row, each row called by its name; it says where they are
+    (see `grids`)."""
     sheet, centres = tiles(images, per_class)
     height, width = sheet.shape[:2]
     figure = _figure(width * 8 / max(height, width) + 1, height * 8 / max(height, width) + 0.7)
@@ -62,7 +64,15 @@ def save_grid(
     axes.spines[:].set_visible(False)
     axes.set_ylabel(label)
     axes.set_title(title, fontsize=11)
-    _save(figure, path)
+    figure.draw_without_rendering()
+    place = axes.get_position()
+    rows = Rows(
+        (place.x0, 1 - place.y1, place.x1, 1 - place.y0),
+        tuple(names),
+        tuple((centre + 0.5) / height for centre in centres),
+        label,
+    )
+    _save(figure, path, {KEY: rows.as_text()})
 
 
 def save_pairs(made: np.ndarray, real: np.ndarray, path: Path, per_row: int = 10, rows: int = 4) -> None:
@@ -216,9 +226,9 @@ def _words(name: str) -> str:
     return {"no_ce": "no cross-entropy", "kl": "KL", "no_kl": "no KL", "l1": "L1"}.get(name, name.replace("_", " "))
 
 
-def _save(figure: Figure, path: Path) -> None:
+def _save(figure: Figure, path: Path, texts: Mapping[str, str] | None = None) -> None:
     with atomic_write(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=RESOLUTION)
+        figure.savefig(temporary, format="png", dpi=RESOLUTION, metadata=texts)
 
 
 def save_table(table: pd.DataFrame, path: Path) -> None:

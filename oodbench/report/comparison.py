@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
@@ -12,8 +13,8 @@ from oodbench.data.catalogue import ADVERSARIAL
 from oodbench.errors import OodbenchError
 from oodbench.metrics import METRICS
 from oodbench.report.runs import Measurement, Repeat, Run, measurements
-from oodbench.report.standings import judged, one_sided
-from oodbench.statistics import Interval, bootstrap_fpr_interval, delong_interval, delong_test, midranks
+from oodbench.report.standings import Standing, standings
+from oodbench.statistics import Interval, bootstrap_fpr_interval, delong_interval, midranks
 
 ALL_SETS = "all"
 """The group that holds every set."""
@@ -56,8 +57,8 @@ class Row:
         id_accuracy: of the classifier that the detector reads.
         garbage_share: of the OOD images put into the garbage class; None where the classifier has none.
         rank: by AUROC among the detectors that are no controls, equal ones sharing their mean rank; None for a control.
-        p_value: of being as good as the best, Holm-corrected; None for the best itself and for a control.
-        standing: "best", "tied" (not significantly worse than the best) or "".
+        p_value: of being as good as the best by AUROC, Holm-corrected; None for the best itself and for a control.
+        standing: by AUROC: "best", "tied" (not significantly worse than the best) or "".
         published: figures that others published for this row, by metric.
         source: who published them.
     """
@@ -178,6 +179,27 @@ class Block:
         mean = self.means.get((detector, ALL_SETS))
         return mean.average_rank if mean else None
 
+    @property
+    def shown_means(self) -> list[Mean]:
+        """Those of its groups, in order."""
+        return [mean for mean in self.means.values() if mean.group in self.groups]
+
+    def standing(self, entry: Row | Mean, metric: str) -> Standing:
+        """Of one of its rows or means by a metric, among all detectors in that column; a control has none."""
+        return self._standings[metric].get(entry, Standing("", None))
+
+    @cached_property
+    def _standings(self) -> dict[str, dict[Row | Mean, Standing]]:
+        columns: list[dict[str, Row | Mean]] = [
+            {of: entry for (of, name), entry in entries.items() if name == column}
+            for entries in (self.rows, self.means)
+            for column in dict.fromkeys(name for _, name in entries)
+        ]
+        return {
+            metric: {column[of]: one for column in columns for of, one in standings(column, metric).items()}
+            for metric in (*METRICS, "garbage_share")
+        }
+
 
 @dataclass(frozen=True, eq=False)
 class Leaderboard:
@@ -197,11 +219,6 @@ class Leaderboard:
     def rows(self) -> list[Row]:
         """Of all blocks, in order."""
         return [row for block in self.blocks for row in block.rows.values()]
-
-    @property
-    def means(self) -> list[Mean]:
-        """Of all blocks and the groups that they show, in order."""
-        return [mean for block in self.blocks for mean in block.means.values() if mean.group in block.groups]
 
 
 def compare(runs: Sequence[Run], intervals: bool = False, grouped: bool = False, apart: bool = False) -> Leaderboard:
@@ -310,20 +327,12 @@ def _trainings(repeats: Sequence[Measurement]) -> tuple[Measurement, ...]:
 def _judged(rows: list[Row]) -> list[Row]:
     """The rows of one set with ranks, p-values and standings; controls compete only among themselves."""
     contest = [row for row in rows if not row.first.control] or rows
-    aurocs = [row.metrics["auroc"].value for row in contest]
-
-    def worse(best: int, other: int) -> list[float]:
-        pairs = zip(contest[best].repeats, contest[other].repeats, strict=True)
-        tests = [delong_test(a.id_scores, a.ood_scores, b.id_scores, b.ood_scores) for a, b in pairs]
-        return [one_sided(*test) for test in tests]
-
-    standings = dict(zip(map(id, contest), judged(aurocs, worse), strict=True))
-    ranks = dict(zip(map(id, contest), midranks([-value for value in aurocs]).tolist(), strict=True))
+    found = standings({row.first.detector: row for row in rows}, "auroc")
+    ranks = dict(zip(found, midranks([-row.metrics["auroc"].value for row in contest]).tolist(), strict=True))
     return [
-        replace(row, rank=ranks[id(row)], standing=standings[id(row)].mark, p_value=standings[id(row)].p_value)
-        if id(row) in ranks
-        else row
+        replace(row, rank=ranks[of], standing=found[of].mark, p_value=found[of].p_value) if of in found else row
         for row in rows
+        for of in [row.first.detector]
     ]
 
 

@@ -15,6 +15,7 @@ from oodbench.report.curves import roc_grid, score_histograms
 from oodbench.report.names import Names
 from oodbench.report.paper import PaperTable, shown_detectors
 from oodbench.report.ranks import RankComparison, rank_comparison
+from oodbench.report.sheets import save_sheets
 from oodbench.report.style import (
     FORMS,
     GREY,
@@ -43,7 +44,7 @@ def save_figures(
     """Write, of each block, `auroc`, `means`, `roc`, `ranks` and, a detector each, `scores`; returns the paths.
 
     They are called `KIND-ID-MODEL`. Some blocks have less: ranks need three detectors on two sets, means a
-    group of several sets.
+    group of several sets. And the sheets of inverted images, as the runs call them (see `sheets.save_sheets`).
 
     Args:
         paper: whose names and order of detectors are taken.
@@ -60,7 +61,8 @@ def save_figures(
     for block in leaderboard.blocks:
         for kind, figure in _figures(block, shown_detectors(block, paper.order), paper.names):
             paths += save(figure, folder, f"{kind}-{block.id}-{block.model}", forms or FORMS)
-    return paths
+    sheets = {file: png for run in leaderboard.runs for file, png in run.sheets.items()}
+    return paths + save_sheets(sheets, folder, forms or FORMS)
 
 
 def _figures(block: Block, detectors: list[str], names: Names) -> Iterator[tuple[str, Figure]]:

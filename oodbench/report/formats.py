@@ -9,7 +9,7 @@ import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
 from oodbench.metrics import METRICS
-from oodbench.report.comparison import Estimate, Leaderboard, Mean, Row
+from oodbench.report.comparison import Block, Estimate, Leaderboard, Mean, Row
 from oodbench.report.html import to_html
 from oodbench.report.layout import (
     SUMMARY_MEANING,
@@ -63,7 +63,7 @@ def to_frame(leaderboard: Leaderboard) -> pd.DataFrame:
     """
     lines = [_set_line(row) for row in leaderboard.rows]
     if leaderboard.grouped:
-        lines += [_mean_line(mean) for mean in leaderboard.means]
+        lines += [_mean_line(block, mean) for block in leaderboard.blocks for mean in block.shown_means]
     spreads = [f"{name}_spread" for name in (*METRICS, "id_accuracy")]
     columns = [*COLUMNS, "prevalence", "sets", "runs", "rank", "standing", "p_value", "control", *spreads]
     columns += [name for name in dict.fromkeys(name for line in lines for name in line) if name not in columns]
@@ -171,8 +171,8 @@ def _set_line(row: Row) -> dict[str, object]:
     }
 
 
-def _mean_line(mean: Mean) -> dict[str, object]:
-    first = mean.first
+def _mean_line(block: Block, mean: Mean) -> dict[str, object]:
+    first, standing = mean.first, block.standing(mean, "auroc")
     return {
         "id": first.id,
         "model": first.model,
@@ -183,6 +183,8 @@ def _mean_line(mean: Mean) -> dict[str, object]:
         "sets": len(mean.rows),
         "runs": len(mean.rows[0].trainings),
         "rank": mean.average_rank,
+        "standing": standing.mark,
+        "p_value": standing.p_value,
         "control": first.control,
     }
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from oodbench.report.comparison import ALL_SETS, Block, Estimate, Leaderboard, Mean, Row
 from oodbench.report.runs import Measurement
-from oodbench.report.standings import standings
 
 NOTHING = "–"
 """What stands where there is no figure."""
@@ -53,7 +52,7 @@ SWITCHED = ("auroc", "fpr_at_95_id_recall", "fpr_at_95_ood_recall", "aupr_in", "
 
 @dataclass(frozen=True)
 class Cell:
-    """One field of a table: its text, and the standing of the row that it is of ("best", "tied" or "")."""
+    """One field of a table: its text, and the standing of its figure in the column ("best", "tied" or "")."""
 
     text: str
     standing: str = ""
@@ -162,9 +161,9 @@ def legend(leaderboard: Leaderboard) -> list[str]:
     """How to read the tables, in sentences."""
     several = any(len(row.trainings) > 1 for row in leaderboard.rows)
     lines = [
-        "In percent. Bold: the best AUROC on a set. "
-        f"{TIED_MARK}: tied with the best, that is not significantly worse (paired DeLong test, Holm-corrected over "
-        "the detectors, 5 %). Controls take no part.",
+        "In percent. Bold: the best of a column, on a set or in the mean over sets. "
+        f"{TIED_MARK}: tied with it, that is not significantly worse (paired tests by image, AUROC: DeLong, FPR@95: "
+        "delta method; Holm-corrected over the detectors, 5 %); other metrics have no test. Controls take no part.",
         "Average rank: by AUROC over the sets, equal detectors sharing their mean rank.",
     ]
     if several:
@@ -278,15 +277,10 @@ def _metric_table(block: Block, name: str, detectors: Iterable[str], members: Ma
         columns[group_title(group)] = {of: mean for (of, key), mean in block.means.items() if key == group}
     for ood in (ood for sets in members.values() for ood in sets):
         columns[ood] = {of: row for (of, key), row in block.rows.items() if key == ood}
-    marks = {title: _marks(entries, name) for title, entries in columns.items()}
     lines = []
     for detector in detectors:
         cells = [Cell(detector_title(block, detector))]
-        for title, entries in columns.items():
-            figure = entries[detector].figures[name] if detector in entries else None
-            cells.append(
-                Cell(NOTHING) if figure is None else Cell(estimate_text(figure), marks[title].get(detector, ""))
-            )
+        cells += [figure_cell(block, entries.get(detector), name) for entries in columns.values()]
         if name == "auroc":
             cells.append(Cell(rank_text(block.average_rank(detector))))
         lines.append(cells)
@@ -294,11 +288,12 @@ def _metric_table(block: Block, name: str, detectors: Iterable[str], members: Ma
     return Grid(METRIC_MEANINGS[name], ["detector", *columns, *ranks], lines)
 
 
-def _marks(entries: Mapping[str, Row | Mean], name: str) -> dict[str, str]:
-    """Detector → its standing in a column; that of AUROC on a set stands in its row."""
-    if name == "auroc" and all(isinstance(entry, Row) for entry in entries.values()):
-        return {detector: entry.standing for detector, entry in entries.items() if isinstance(entry, Row)}
-    return {detector: standing.mark for detector, standing in standings(entries, name).items()}
+def figure_cell(block: Block, entry: Row | Mean | None, name: str) -> Cell:
+    """A figure of the block with its mark, or NOTHING."""
+    estimate = entry.figures[name] if entry else None
+    if entry is None or estimate is None:
+        return Cell(NOTHING)
+    return Cell(estimate_text(estimate), block.standing(entry, name).mark)
 
 
 def constants(leaderboard: Leaderboard) -> dict[str, str]:
@@ -318,35 +313,24 @@ def constants(leaderboard: Leaderboard) -> dict[str, str]:
 
 
 def _overview(block: Block, name: str, detectors: Sequence[str], groups: Sequence[str]) -> Grid:
-    def cell(entry: Row | Mean) -> Cell:
-        estimate = entry.metrics.get(name, entry.garbage_share)
-        standing = entry.standing if name == "auroc" and isinstance(entry, Row) else ""
-        return Cell(NOTHING if estimate is None else estimate_text(estimate), standing)
-
-    return _detectors_by_sets(METRIC_MEANINGS[name], block, detectors, cell, groups)
-
-
-def _detectors_by_sets(
-    title: str, block: Block, detectors: Sequence[str], cell: Callable[[Row | Mean], Cell], groups: Sequence[str]
-) -> Grid:
     lines = []
     for detector in detectors:
         entries = [
             *(block.rows.get((detector, ood)) for ood in block.sets),
             *(block.means.get((detector, group)) for group in groups),
         ]
-        cells = [Cell(NOTHING) if entry is None else cell(entry) for entry in entries]
+        cells = [figure_cell(block, entry, name) for entry in entries]
         lines.append([Cell(detector_title(block, detector)), *cells])
-    return Grid(title, ["detector", *block.sets, *map(group_title, groups)], lines)
+    return Grid(METRIC_MEANINGS[name], ["detector", *block.sets, *map(group_title, groups)], lines)
 
 
 def every_row(block: Block) -> Grid:
     """One line a detector and set, with every metric."""
-    columns: dict[str, Callable[[Row], str]] = {
+    columns: dict[str, Callable[[Row], str | Cell]] = {
         "detector": lambda row: detector_title(block, row.first.detector),
         "OOD set": lambda row: row.first.ood,
         "group": lambda row: row.first.group,
-        **{title: lambda row, name=name: estimate_text(row.metrics[name]) for name, title in METRIC_TITLES.items()},  # type: ignore[misc]
+        **{title: lambda row, name=name: figure_cell(block, row, name) for name, title in METRIC_TITLES.items()},  # type: ignore[misc]
         "rank": lambda row: rank_text(row.rank),
         "runs": lambda row: str(len(row.trainings)),
         "n ID": lambda row: str(row.n_id),
@@ -358,7 +342,7 @@ def every_row(block: Block) -> Grid:
     if any(row.published for row in block.rows.values()):
         columns["published"] = published_text
     lines = [
-        [Cell(text(row), row.standing * (title == METRIC_TITLES["auroc"])) for title, text in columns.items()]
+        [one if isinstance(one := text(row), Cell) else Cell(one) for text in columns.values()]
         for row in block.rows.values()
     ]
     return Grid("Every row", list(columns), lines)

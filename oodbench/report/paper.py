@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,10 +14,10 @@ from oodbench.report.comparison import ALL_SETS, Block, Estimate, Leaderboard, M
 from oodbench.report.html import environment
 from oodbench.report.layout import block_facts, estimate_text, partial_titles, percent, published_entries
 from oodbench.report.names import Names, same_name
-from oodbench.report.panels import Line, panels
+from oodbench.report.panels import Body, Line, Panel, pages, panels
 from oodbench.report.standings import INFLUENCES, LOWER_IS_BETTER, standings
 from oodbench.report.style import DOUBLE, SINGLE
-from oodbench.report.tex import POINTS, SEPARATION, Part, Parts, escaped, one_line
+from oodbench.report.tex import POINTS, SEPARATION, Part, Parts, escaped, one_line, text_width
 
 SHOWN = {
     "auroc": "AUROC",
@@ -36,6 +37,13 @@ CONVENTIONS = {
 
 BY_RANK, REST = "best", "*"
 """In an order: by average rank, the best first; all that is not named."""
+
+
+PAGE_LINES = 42
+"""Lines of a page of LaTeX's `article` in 10 points, which has less room than those of conferences."""
+
+CAPTION_SPACE = 2
+"""Lines of the space around a caption."""
 
 
 @dataclass(frozen=True)
@@ -80,13 +88,15 @@ class Column(NamedTuple):
 def to_latex(leaderboard: Leaderboard, paper: PaperTable | None = None) -> str:
     """One table an ID set, a block of rows an architecture; and one of the published figures, where there are any.
 
+    What is taller than a page goes on in a table with the same number, "continued".
+
     Raises:
         OodbenchError: a column or a detector of the order is not there.
     """
     paper = paper or PaperTable()
     tables = []
     for id_name, blocks in grouped_by(leaderboard.blocks, lambda block: block.id).items():
-        tables.append(_table(id_name, blocks, paper))
+        tables += _table(id_name, blocks, paper)
         tables += _published(id_name, blocks, paper)
     return environment(latex=True).get_template("tables.tex.j2").render(tables=tables, separation=SEPARATION)
 
@@ -176,7 +186,7 @@ def _parts(detector: str, entries: dict[str, Row | Mean], marks: dict[str, Any],
     return parts
 
 
-def _table(id_name: str, blocks: list[Block], paper: PaperTable) -> dict[str, Any]:
+def _table(id_name: str, blocks: list[Block], paper: PaperTable) -> list[dict[str, Any]]:
     columns, members = shown_columns(blocks, paper.columns), _members(blocks)
     bodies = []
     for block in blocks:
@@ -195,13 +205,28 @@ def _table(id_name: str, blocks: list[Block], paper: PaperTable) -> dict[str, An
     corner = "OOD set" if paper.transpose else "Detector"
     cut, width = panels(corner, bodies, titles, len(paper.metrics), paper.names.group, paper.width * POINTS)
     wide = width > SINGLE * POINTS
-    return {
-        "comments": list(_comments(blocks, paper, width)),
-        "environment": "table*" if wide else "table",
-        "caption": _caption(id_name, blocks, paper),
-        "label": _label(id_name),
-        "panels": cut,
-    }
+    return _on_pages(
+        cut,
+        comments=list(_comments(blocks, paper, width)),
+        environment="table*" if wide else "table",
+        captions=(_caption(id_name, blocks, paper), f"{_what(id_name, paper)}, continued."),
+        label=_label(id_name),
+        width=paper.width if wide else min(SINGLE, paper.width),
+    )
+
+
+def _on_pages(
+    cut: list[Panel], comments: list[str], environment: str, captions: tuple[str, str], label: str, width: float
+) -> list[dict[str, Any]]:
+    """The tables that the panels take; those after the first have its number and the second caption.
+
+    Args:
+        width: of the caption, in inches.
+    """
+    room = PAGE_LINES - CAPTION_SPACE - math.ceil(text_width(captions[0]) / (width * POINTS))
+    first: dict[str, Any] = {"comments": comments, "environment": environment, "caption": captions[0], "label": label}
+    rest = first | {"comments": [], "caption": captions[1], "label": ""}
+    return [(rest if number else first) | {"panels": of} for number, of in enumerate(pages(cut, room))]
 
 
 def _column_title(column: Column, columns: Sequence[Column], paper: PaperTable) -> str:
@@ -218,6 +243,10 @@ def _block_title(block: Block, paper: PaperTable) -> str:
     return rf"{escaped(paper.names.model(block.model))} (ID accuracy {percent(accuracy.value, 2)}\,\%)"
 
 
+def _what(id_name: str, paper: PaperTable) -> str:
+    return f"OOD detection with {escaped(paper.names.set(id_name))} as ID"
+
+
 def _caption(id_name: str, blocks: list[Block], paper: PaperTable) -> str:
     both = all(name in paper.metrics for name in CONVENTIONS)
     shown = {name: SHOWN[name] for name in paper.metrics}
@@ -226,7 +255,7 @@ def _caption(id_name: str, blocks: list[Block], paper: PaperTable) -> str:
     arrows = [
         rf"{escaped(title)}\,$\{'down' if name in LOWER_IS_BETTER else 'up'}arrow$" for name, title in shown.items()
     ]
-    what = f"OOD detection with {escaped(paper.names.set(id_name))} as ID"
+    what = _what(id_name, paper)
     if len(blocks) == 1:
         what += f", {_block_title(blocks[0], paper)}"
     if partial := ", ".join(filter(None, dict.fromkeys(map(partial_titles, blocks)))):
@@ -295,20 +324,19 @@ def _published(id_name: str, blocks: list[Block], paper: PaperTable) -> list[dic
         number = sources.index(entry.source) + 1 if len(sources) > 1 else ""
         lines.append(" & ".join([*map(escaped, what), *numbers]) + (f"$^{{{number}}}$" if number else "") + r" \\")
     heads = [*(["Model"] if several else []), "Detector", "OOD set", "Metric", "Measured", "Published"]
-    panel = {"columns": "l" * (len(heads) - 2) + "rl", "header": [" & ".join(heads) + r" \\"], "bodies": [lines]}
+    panel = Panel("l" * (len(heads) - 2) + "rl", [" & ".join(heads) + r" \\"], [Body("", lines)])
     numbered = enumerate(map(escaped, sources), 1)
     notes = [f"$^{{{at}}}$\\,{source}." if len(sources) > 1 else f"{source}." for at, source in numbered]
     meanings = dict.fromkeys(f"{SHOWN[name]}: {CONVENTIONS[name]}." for _, _, name in figures if name in CONVENTIONS)
-    title = f"Published figures beside the measured ones with {escaped(paper.names.set(id_name))} as ID, in percent."
-    return [
-        {
-            "comments": ["Published figures are of other weights: they say what is usual, and are no test."],
-            "environment": "table",
-            "caption": " ".join([title, *map(escaped, meanings), *notes]),
-            "label": f"{_label(id_name)}-published",
-            "panels": [panel],
-        }
-    ]
+    title = f"Published figures beside the measured ones with {escaped(paper.names.set(id_name))} as ID"
+    return _on_pages(
+        [panel],
+        comments=["Published figures are of other weights: they say what is usual, and are no test."],
+        environment="table",
+        captions=(" ".join([f"{title}, in percent.", *map(escaped, meanings), *notes]), f"{title}, continued."),
+        label=f"{_label(id_name)}-published",
+        width=min(SINGLE, paper.width),
+    )
 
 
 def _label(id_name: str) -> str:

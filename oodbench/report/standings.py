@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oodbench.report.runs import Measurement
-from oodbench.statistics import Influence, auroc_influence, fpr_influence, holm, paired_test
+from oodbench.statistics import Influence, auroc_influence, delong_test, fpr_influence, holm, paired_test
 
 if TYPE_CHECKING:
     from oodbench.report.comparison import Mean, Row
@@ -41,32 +41,28 @@ class Standing(NamedTuple):
     p_value: float | None
 
 
-def judged(values: Sequence[float], one_sided: Callable[[int, int], Sequence[float]]) -> list[Standing]:
+def _judged(values: Sequence[float], worse: Callable[[int, int], Sequence[float]]) -> list[Standing]:
     """The standings of a contest in which the highest value wins.
 
     Args:
-        one_sided: (best, other) → on each repeat, the p-value of "the other is worse"; over repeats they are averaged
+        worse: (best, other) → on each repeat, the p-value of "the other is worse"; over repeats they are averaged
             and doubled, which is valid however the repeats depend on one another (Rüschendorf 1982; Vovk & Wang 2020,
             Biometrika 107), as they do, sharing their images. With one repeat that is the two-sided test.
     """
     best = int(np.argmax(values))
     # All that reach the maximum are best, and need no test.
     losers = [place for place, value in enumerate(values) if value < max(values)]
-    raw = [min(1.0, 2 * float(np.mean(one_sided(best, loser)))) for loser in losers]
+    raw = [min(1.0, 2 * float(np.mean(worse(best, loser)))) for loser in losers]
     p_values = dict(zip(losers, holm(raw).tolist(), strict=True))
     found = [p_values.get(place) for place in range(len(values))]
     return [Standing(BEST if p is None else TIED if p > SIGNIFICANCE else "", p) for p in found]
 
 
-def one_sided(difference: float, p_value: float) -> float:
-    """From the two-sided p-value of "equal" that of "the second is worse", where a difference above 0 says so."""
-    return p_value / 2 if difference > 0 else 1 - p_value / 2
-
-
 def standings(entries: Mapping[str, Row | Mean], metric: str) -> dict[str, Standing]:
     """Of each detector in one column: all on one set, or all in the mean over the same sets; controls take no part.
 
-    AUROC and both FPR@95 are tested, paired by image; of other metrics the best alone is marked.
+    This alone decides, whatever a table is written in. AUROC and both FPR@95 are tested, paired by image; of other
+    metrics the best alone is marked.
     """
     contest = {name: entry for name, entry in entries.items() if not entry.first.control} or dict(entries)
     if not contest:
@@ -80,10 +76,19 @@ def standings(entries: Mapping[str, Row | Mean], metric: str) -> dict[str, Stand
         if metric not in INFLUENCES:
             return [0.0]
         pairs = zip(_repeats(found[best]), _repeats(found[other]), strict=True)
-        tests = [paired_test(*([_influence(one, metric) for one in of] for of in pair)) for pair in pairs]
-        return [one_sided(sign * test.difference, test.p_value) for test in tests]
+        return [_p_worse(*pair, metric, sign) for pair in pairs]
 
-    return dict(zip(names, judged(values, worse), strict=True))
+    return dict(zip(names, _judged(values, worse), strict=True))
+
+
+def _p_worse(best: Sequence[Measurement], other: Sequence[Measurement], metric: str, sign: int) -> float:
+    """The one-sided p-value of "the other is worse", of measurements on the same sets."""
+    if metric == "auroc" and len(best) == 1:
+        (a,), (b,) = best, other
+        test = delong_test(a.id_scores, a.ood_scores, b.id_scores, b.ood_scores)
+    else:
+        test = paired_test(*([_influence(one, metric) for one in of] for of in (best, other)))
+    return test.p_value / 2 if sign * test.difference > 0 else 1 - test.p_value / 2
 
 
 @lru_cache(maxsize=64)

@@ -40,7 +40,8 @@ def test_one_generator_gives_every_file(oodbench: Command, tmp_path: Path) -> No
     )
     assert ended.code == 0, ended.err
     out = tmp_path / "out"
-    names = {"grid.png", "curves.png", "curves.csv", "generator.safetensors", "record.json"}
+    figures = {"grid.pdf", "grid-wide.pdf"}
+    names = figures | {"grid.png", "curves.png", "curves.csv", "generator.safetensors", "record.json"}
     assert {path.name for path in out.iterdir()} == names and all(name in ended.err for name in names)
     assert all((out / name).read_bytes().startswith(PNG) for name in ("grid.png", "curves.png"))
     assert "epoch 3: inversion accuracy" in ended.err and "| " in ended.out
@@ -85,7 +86,8 @@ def test_by_latents_is_the_default_and_gives_a_set_and_a_sheet(oodbench: Command
         ended = oodbench("invert", *FEW, "--seed", "4", "--statistics", "7", "--out", tmp_path / folder)
         assert ended.code == 0, ended.err
     out = tmp_path / "a"
-    assert {path.name for path in out.iterdir()} == {"grid.png", "images.npz", "record.json"}
+    figures = {"grid.pdf", "grid-wide.pdf"}
+    assert {path.name for path in out.iterdir()} == figures | {"grid.png", "images.npz", "record.json"}
     assert (out / "grid.png").read_bytes().startswith(PNG)
     record = json.loads((out / "record.json").read_text())
     assert record["settings"]["statistics"] == 7 and record["generated_images"] == 60
@@ -105,7 +107,7 @@ def test_a_reconstruction_is_compared_with_what_a_network_was_overfitted_on(oodb
     )
     assert ended.code == 0, ended.err
     out = tmp_path / "out"
-    names = {"pairs.png", "reconstruction.csv", "images.npz", "record.json"}
+    names = {"pairs.png", "pairs.pdf", "pairs-wide.pdf", "reconstruction.csv", "images.npz", "record.json"}
     assert {path.name for path in out.iterdir()} == names and (out / "pairs.png").read_bytes().startswith(PNG)
     table, record = pd.read_csv(out / "reconstruction.csv"), json.loads((out / "record.json").read_text())
     assert len(table) == 60 and table["nearest"].between(0, 59).all() and table["ssim"].between(-1, 1).all()

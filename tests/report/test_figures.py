@@ -15,17 +15,22 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from oodbench.errors import OodbenchError
+from oodbench.inversion.grids import KEY, read_rows
+from oodbench.inversion.pictures import save_grid
 from oodbench.report.comparison import Block, Leaderboard, compare
 from oodbench.report.curves import roc_at, roc_grid, score_histograms
 from oodbench.report.figures import compared, dot_plot, mean_plot, rank_plot, save_figures
 from oodbench.report.names import Names
 from oodbench.report.paper import PaperTable
+from oodbench.report.sheets import sheet_figure
 from oodbench.report.style import DOUBLE, FORMS, SINGLE, SMALLEST_LETTERS, styles
 from oodbench.run_folder import Result
 from oodbench.statistics import delong_interval
 from tests.report.conftest import gaussian_scores, write_run
+from tests.report.test_html import SHEET, with_sheet
 
 Board = Callable[..., Leaderboard]
 
@@ -185,6 +190,75 @@ def test_means_are_in_percent_and_best_comes_first(block: Block) -> None:
     drawn = [np.asarray(bars.lines[0].get_xdata()) for bars in axes.containers]
     for group, values in zip(("near", "far"), drawn, strict=True):
         assert values == pytest.approx([100 * block.means[one, group].metrics["auroc"].value for one in SHOWN])
+
+
+def sheet(path: Path, rows: int, colour: bool = False) -> np.ndarray:
+    """A PNG of `rows` rows of ten images of 8×8, and their pixels."""
+    images = np.random.default_rng(0).integers(0, 256, (10 * rows, 3 if colour else 1, 8, 8)) / 255
+    save_grid(images, path, 10, [f"class {number}" for number in range(rows)])
+    return images
+
+
+@pytest.mark.parametrize("colour", [False, True])
+def test_a_sheet_of_inversions_is_a_figure_of_the_images_alone(tmp_path: Path, colour: bool) -> None:
+    images = sheet(tmp_path / "sheet.png", 4, colour)
+    found = read_rows((tmp_path / "sheet.png").read_bytes())
+    assert found
+    shown, rows = found
+    assert rows.names == tuple(f"class {number}" for number in range(4)) and rows.label == "class asked for"
+    # The middle of every pixel of every image, in its row: nothing is cut off, and nothing else is there.
+    pixels, side, gap = np.asarray(shown.convert("RGB")) / 255, 8, 1
+    high, wide = (count * (side + gap) - gap for count in (4, 10))
+    for number, image in enumerate(images):
+        top, left = (place * (side + gap) for place in divmod(number, 10))
+        down = ((top + np.arange(side) + 0.5) / high * pixels.shape[0]).astype(int)
+        across = ((left + np.arange(side) + 0.5) / wide * pixels.shape[1]).astype(int)
+        seen = pixels[np.ix_(down, across)]
+        assert np.abs(seen - np.broadcast_to(image.transpose(1, 2, 0), seen.shape)).max() < 0.01
+    assert np.allclose(rows.centres, [(row * 9 + 4) / high for row in range(4)])
+
+
+@pytest.mark.parametrize("rows", [1, 10, 20])
+@pytest.mark.parametrize("width", [SINGLE, DOUBLE])
+def test_a_sheet_fits_its_columns_with_letters_that_can_be_read(tmp_path: Path, rows: int, width: float) -> None:
+    sheet(tmp_path / "sheet.png", rows)
+    found = read_rows((tmp_path / "sheet.png").read_bytes())
+    assert found
+    figure = sheet_figure(*found, width)
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    assert figure.get_figwidth() == width and figure.get_figheight() <= 8.5 and not axes.get_title()
+    labels = axes.get_yticklabels()
+    assert [label.get_text() for label in labels] == [f"class {number}" for number in range(rows)]
+    assert min(text.get_fontsize() for text in [*labels, axes.yaxis.label]) >= SMALLEST_LETTERS
+    boxes = [label.get_window_extent() for label in labels]
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+    assert all(figure.bbox.padded(1).contains(*corner) for box in boxes for corner in (box.min, box.max))
+
+
+def test_a_run_with_a_sheet_has_its_figures(tmp_path: Path) -> None:
+    folder = with_sheet(write_run(tmp_path / "run", gaussian_scores(GAPS, SETS)))
+    board = compare([Result.load(folder)])
+    assert not [path for path in save_figures(board, tmp_path / "none", forms=["pdf"]) if "inver" in path.name]
+    sheet(folder / SHEET["file"], 3)
+    paths = save_figures(compare([Result.load(folder)]), tmp_path / "figures")
+    names = {path.name for path in paths if "inver" in path.name}
+    assert names == {f"inversions-net{ending}.{form}" for ending in ("", "-wide") for form in FORMS}
+    with Image.open(tmp_path / "figures" / "inversions-net-wide.png") as image:
+        assert image.width / image.info["dpi"][0] == pytest.approx(DOUBLE, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["", "[]", '{"box": [0, 0, 1, 1]}', '{"box": [0, 0, 9, 1], "names": ["a"], "centres": [0.5], "label": ""}',
+     '{"box": [0, 0, 1, 1], "names": [], "centres": [], "label": ""}',
+     '{"box": [0, "x", 1, 1], "names": ["a"], "centres": [0.5], "label": ""}'],
+)  # fmt: skip
+def test_a_picture_that_says_something_else_is_no_sheet(tmp_path: Path, said: str) -> None:
+    text = PngInfo()
+    text.add_text(KEY, said)
+    Image.new("L", (40, 40)).save(tmp_path / "x.png", pnginfo=text)
+    assert read_rows((tmp_path / "x.png").read_bytes()) is None
 
 
 def test_too_few_for_ranks_have_no_diagram(board: Board, tmp_path: Path) -> None:

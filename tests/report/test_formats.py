@@ -17,6 +17,7 @@ from oodbench.metrics import METRICS
 from oodbench.report.comparison import Leaderboard, compare
 from oodbench.report.formats import COLUMNS, csv_of, panels, terminal_tables, to_csv, to_html, to_markdown
 from oodbench.report.layout import Cell, Grid
+from oodbench.report.paper import PaperTable, to_latex
 from oodbench.run_folder import Result
 from tests.report.conftest import gaussian_scores, write_run
 
@@ -86,7 +87,7 @@ def test_garbage_share_and_accuracy_are_those_of_the_detectors_own_classifier(bo
     assert "ID accuracy 81.25 % on" in text and "of their own: twin(p=1_0) 50.00 %, poor 75.00 %" in text
     shares = text[text.index("### Garbage share") : text.index("### Every row")]
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in shares.splitlines() if line.startswith("|")]
-    assert lines[0] == ["detector", "near", "far", "mean of far"] and lines[2:] == [["poor", "50.0", "50.0", "50.0"]]
+    assert lines[0] == ["detector", "near", "far", "mean of far"] and lines[2:] == [["poor", *["**50.0**"] * 3]]
     assert "nan" not in text.lower()
 
 
@@ -131,6 +132,70 @@ def test_markdown_marks_the_best_and_the_tied(board: Board) -> None:
     assert cells["twin(p=1_0)"] == f"{shown['twin(p=1_0)']} ≈"
     assert cells["poor"] == shown["poor"]
     assert cells["random (control)"] == shown["random"]
+
+
+COLUMNS_OF_GROUPS = ("near", "nearer", "mean of near", "far", "mean of all sets")
+TITLES = {"auroc": "AUROC", "fpr_at_95_id_recall": "FPR@95 at 95 % ID", "fpr_at_95_ood_recall": "FPR@95 at 95 % OOD"}
+Marks = dict[tuple[str, str], str]
+"""(detector, column) → "best", "tied" or ""."""
+
+
+def marks_of_markdown(text: str, metric: str) -> Marks:
+    part = text[text.index(f"### {TITLES[metric]}") :]
+    head, _, *lines = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in part[: part.index("\n### ", 1)].splitlines()
+        if line[:1] == "|"
+    ]
+    return {
+        (line[0], column): "best" if cell[0] == "*" else "tied" if cell[-1] == "≈" else ""
+        for line in lines
+        for column, cell in zip(head, line, strict=True)
+        if column in COLUMNS_OF_GROUPS
+    }
+
+
+def marks_of_html(text: str, table: str, metric: str) -> Marks:
+    """Of the page's table of every row or of the means, whose second cell is the set or the group."""
+    rows = re.findall(r"<tr.*?</tr>", text[text.index(f'id="{table}"') :].partition("</table>")[0], re.DOTALL)
+    found = {}
+    for row in rows[1:]:
+        cells = re.findall(r"<t[dh].*?</t[dh]>", row, re.DOTALL)
+        name, of, shown = (cells[at] for at in (0, 1, 2 + list(METRICS).index(metric)))
+        mark = "best" if "<strong>" in shown else "tied" if "≈" in shown else ""
+        found[re.sub("<.*?>", "", name).removesuffix(" control"), re.sub("<.*?>", "", of)] = mark
+    return found
+
+
+def marks_of_latex(text: str, detectors: list[str]) -> Marks:
+    lines = [line.split(" & ") for line in text.splitlines() if line.endswith("\\\\")][2:]
+    kinds = {"textbf": "best", "underline": "tied"}
+    return {
+        (detector, column): kinds.get(cell.partition("{")[0].strip("\\"), "")
+        for detector, line in zip(detectors, lines, strict=True)
+        for column, cell in zip(COLUMNS_OF_GROUPS, line[1:], strict=True)
+    }
+
+
+def test_all_formats_mark_the_same_in_every_column(board: Board) -> None:
+    gaps = {"good": 2.0, "twin": 1.9, "third": 1.6, "poor": 0.3}
+    scores = gaussian_scores({**gaps, "random": 0.0}, ("near", "nearer", "far"), seed=2)
+    made = board(scores, grouped=True, groups={"near": "near", "nearer": "near"})
+    markdown, page, table = to_markdown(made), to_html(made), read_csv(to_csv(made)).fillna({"standing": "", "ood": ""})
+    for metric in TITLES:
+        expected = {key: mark for key, mark in marks_of_markdown(markdown, metric).items() if "control" not in key[0]}
+        assert len(expected) == 20 and set(expected.values()) == {"best", "tied", ""}
+        groups = {"near": "mean of near", "all": "mean of all sets", "far": "far"}
+        html = marks_of_html(page, "every-row", metric) | {
+            (of, groups[column]): mark for (of, column), mark in marks_of_html(page, "group-means", metric).items()
+        }
+        assert {key: mark for key, mark in html.items() if key[0] != "random"} == expected
+        assert {mark for key, mark in html.items() if key[0] == "random"} == {""}
+        paper = PaperTable((metric,), columns=("set:near", "nearer", "mean:near", "set:far", "mean:all"), width=99)
+        assert marks_of_latex(to_latex(made, paper), list(gaps)) == expected
+        if metric == "auroc":
+            in_csv = {(line.detector, line.ood or groups[line.group]): line.standing for line in table.itertuples()}
+            assert {key: mark for key, mark in in_csv.items() if key[0] != "random"} == expected
 
 
 def test_markdown_shows_what_a_figure_depends_on(board: Board) -> None:

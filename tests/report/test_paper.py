@@ -17,6 +17,7 @@ from oodbench.errors import OodbenchError
 from oodbench.models.catalogue import MODELS
 from oodbench.report.comparison import Leaderboard, compare
 from oodbench.report.names import Names, same_name
+from oodbench.report.panels import SPACE, Body, Panel, pages
 from oodbench.report.paper import PaperTable, to_latex
 from oodbench.report.standings import standings
 from oodbench.report.style import DOUBLE
@@ -245,6 +246,39 @@ def test_a_name_of_several_lines_stays_in_its_comment(board: Board) -> None:
     assert all(line.startswith("%") for line in text.splitlines() if r"\input" in line)
 
 
+@pytest.mark.parametrize(("sizes", "room"), [((51,), 33), ((3, 3, 3), 40), ((20, 20, 20), 40), ((70, 2), 25)])
+@pytest.mark.parametrize("title", ["", r"\textit{net} \\"])
+def test_pages_have_every_row_once_and_are_no_taller_than_asked(sizes: tuple[int, ...], room: int, title: str) -> None:
+    bodies = [
+        Body(title, [SPACE * (at % 7 == 6) + f"{number}-{at}" for at in range(size)])
+        for number, size in enumerate(sizes)
+    ]
+    cut = pages([Panel("l", ["head"], bodies)] * 2, room)
+    rows = [row.removeprefix(SPACE) for table in cut for panel in table for body in panel.bodies for row in body.rows]
+    assert rows == 2 * [row.removeprefix(SPACE) for body in bodies for row in body.rows]
+
+    def height(body: Body) -> float:
+        return 0.5 + bool(title) + sum(1.5 if SPACE in row else 1 for row in body.rows)
+
+    heights = [sum(2.5 + sum(map(height, panel.bodies)) for panel in table) for table in cut]
+    assert max(heights) <= room and (len(cut) == 1) is (sum(sizes) < 10)
+    for body in (body for table in cut for panel in table for body in panel.bodies):
+        # What fits on a page is whole, and nothing begins with a gap.
+        assert len(body.rows) == sizes[int(body.rows[0].split("-")[0])] or max(sizes) + 2 > room - 4
+        assert not body.rows[0].startswith(SPACE) and body.title == title
+
+
+def test_many_detectors_are_several_tables_with_one_number(board: Board) -> None:
+    draw = np.random.default_rng(0)
+    made = board(gaussian_scores({f"d{n:02}": 2 * draw.random() for n in range(51)}, tuple(GROUPS)), groups=GROUPS)
+    text = to_latex(made)
+    first, second = re.findall(r"\\begin\{table\*\}.*?\\end\{table\*\}", text, re.DOTALL)
+    assert [line[0] for line in lines_of(text) if line[0][:1] == "d"] == [f"d{n:02}" for n in range(51)]
+    assert lines_of(first)[:2] == lines_of(second)[:2] and abs(len(lines_of(first)) - len(lines_of(second))) <= 1
+    assert text.count(r"\label") == 1 and r"\label" in first and r"\addtocounter{table}{-1}" in second
+    assert r"\caption{OOD detection with shapes as ID, continued.}" in second
+
+
 PAGES = {
     "one column": (r"\documentclass{article}", 4.75),
     "two columns": (r"\documentclass[twocolumn]{article}\usepackage[margin=0.8in]{geometry}", DOUBLE),
@@ -253,7 +287,7 @@ PAGES = {
 
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="pdflatex is not on this machine (texlive-latex-recommended)")
 @pytest.mark.parametrize(("page", "width"), PAGES.values(), ids=PAGES)
-def test_pages_compile_and_nothing_is_too_wide(tmp_path: Path, page: str, width: float) -> None:
+def test_pages_compile_and_nothing_is_too_wide_or_too_tall(tmp_path: Path, page: str, width: float) -> None:
     named = dict(zip(GAPS, HOSTILE, strict=False))
     scores = {(f"{named[d]} {''.join(HOSTILE)[:9]}", name): values for (d, name), values in CONTEST.items()}
     made = repeats(tmp_path, [CONTEST, CONTEST, scores], ["resnet20", "resnet20", "x_y"])
@@ -262,6 +296,9 @@ def test_pages_compile_and_nothing_is_too_wide(tmp_path: Path, page: str, width:
         to_latex(made, PaperTable(("auroc",), ("means",), width=width)),
         to_latex(made, PaperTable(transpose=True, width=width, metrics=("fpr_at_95_ood_recall", "auroc"))),
     ]
+    many = {(f"d{n:02}", name): CONTEST["energy", name] for n in range(51) for name in ("shapes", *GROUPS)}
+    tall = compare([Result.load(write_run(tmp_path / "many", many, groups=GROUPS))])
+    tables += [to_latex(tall, PaperTable(width=width, transpose=turned)) for turned in (False, True)]
     (tmp_path / "paper.tex").write_text(
         page + r"\usepackage{booktabs}\begin{document}" + "\n".join(tables) + r"\end{document}", encoding="utf-8"
     )
@@ -269,7 +306,8 @@ def test_pages_compile_and_nothing_is_too_wide(tmp_path: Path, page: str, width:
         ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"], cwd=tmp_path, capture_output=True
     )
     assert ended.returncode == 0, ended.stdout.decode(errors="replace")[-2000:]
-    assert b"Overfull" not in ended.stdout and (tmp_path / "paper.pdf").is_file()
+    assert b"Overfull" not in ended.stdout and b"too large" not in ended.stdout
+    assert (tmp_path / "paper.pdf").is_file()
 
 
 def test_widths_are_those_of_tex() -> None:
