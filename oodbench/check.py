@@ -147,9 +147,9 @@ def _spread(baseline: Result, key: Key) -> np.ndarray:
 
 
 def _distances(before: np.ndarray, after: np.ndarray, spread: np.ndarray) -> np.ndarray:
-    """How far each score moved, in spreads; infinitely far where it is not finite, or all were equal before."""
+    """How far each score moved, in spreads; infinitely far where one is not finite, or all were equal before."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        distances = np.where(before == after, 0.0, np.abs(after - before) / spread)
+        distances = np.where((before == after) & np.isfinite(after), 0.0, np.abs(after - before) / spread)
     return np.nan_to_num(distances, nan=np.inf, posinf=np.inf)
 
 

@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import json
 import math
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
 
 import numpy as np
 
 from oodbench.card import Card
-from oodbench.data.npz import BOMB_BYTES, BOMB_RATIO, array_form
+from oodbench.data.npz import DAMAGES, array_form
 from oodbench.detectors.catalogue import in_force
 from oodbench.errors import OodbenchError, unknown_name
-from oodbench.files import atomic_write, check_writable, safe_name, write_whole
+from oodbench.files import atomic_write, check_writable, is_bomb, safe_name, write_whole
 from oodbench.report.sheets import SHEETS_FOLDER
 from oodbench.report.worst import WORST_FILE, Pictures, shrunk
 
@@ -46,11 +44,6 @@ CLASSIFIER_FACTS = (
 
 Scores = dict[tuple[str, str, str], np.ndarray]
 """(model, detector, set) → float64 scores in the set's order."""
-
-# What zipfile, numpy and json refuse damaged files with, or what is made of them.
-_UNREADABLE = (
-    AttributeError, BadZipFile, EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError, zlib.error
-)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -257,7 +250,7 @@ def load_arrays(path: Path) -> dict[tuple[str, str, str], np.ndarray]:
     with _reading(path), np.load(path, allow_pickle=False) as stored:
         forms = [array_form(stored, name) for name in stored.files]
         unpacked = sum(math.prod(shape) * dtype.itemsize for shape, dtype in forms)
-        if unpacked > BOMB_BYTES and unpacked > BOMB_RATIO * path.stat().st_size:
+        if is_bomb(unpacked, path.stat().st_size):
             raise ValueError(f"it would unpack to {unpacked:,} bytes")
         return {_key(name): stored[name] for name in stored.files}
 
@@ -266,7 +259,7 @@ def load_arrays(path: Path) -> dict[tuple[str, str, str], np.ndarray]:
 def _reading(path: Path) -> Iterator[None]:
     try:
         yield
-    except _UNREADABLE as error:
+    except DAMAGES as error:
         raise OodbenchError(f"{path} is damaged ({error}); run the benchmark again") from error
 
 

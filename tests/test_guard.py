@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 import oodbench
@@ -19,6 +22,7 @@ from oodbench.errors import OodbenchError
 from oodbench.example import Example, make_example
 from oodbench.guard import fit, load_guard, threshold_at
 from oodbench.run_folder import Result
+from oodbench.tensor_file import read_sealed, sealed
 
 SPECS = ("msp", "lc", "lc(mode=boundary)", "odin(norm=l2)", "oodl", "random")
 
@@ -146,6 +150,40 @@ def test_what_is_no_guard_is_refused(example: Example, tmp_path: Path) -> None:
     save_state(build("msp"), tmp_path / "detector.safetensors")
     with pytest.raises(OodbenchError, match="no guard"):
         load_guard(tmp_path / "detector.safetensors", example.classifier)
+
+
+WRONG: list[Any] = [None, "text", [], {}, 10**400, -1, float("nan"), True, [None], {"a": None}, ...]
+
+
+def test_a_guard_that_was_edited_is_refused_in_words(result: Result, example: Example, tmp_path: Path) -> None:
+    """Whatever stands in the place of any of its values, or nothing, and although the checksum was made to fit."""
+    path = result.guard("msp").save(tmp_path / "guard.safetensors")
+    tensors, facts = read_sealed(path)
+    told = json.loads(facts["guard"])
+    network, read = example.classifier.module, 0
+    places = [(told, name) for name in told] + [(told["classifier"], name) for name in told["classifier"]]
+    for place, name in places:
+        honest = place[name]
+        for wrong in WRONG:
+            if wrong is ...:
+                del place[name]
+            else:
+                place[name] = wrong
+            path.write_bytes(sealed(tensors, facts | {"guard": json.dumps(told)}))
+            place[name] = honest
+            try:
+                load_guard(path, network)(example.id_images[:3])
+                read += 1
+            except OodbenchError as error:
+                assert str(error)
+    assert len(places) == 11 and read < len(places) * len(WRONG) / 4
+    for text in ("", "{", "[]", "3", "null", "[" * 100_000):
+        path.write_bytes(sealed(tensors, facts | {"guard": text}))
+        with pytest.raises(OodbenchError, match="is no guard"):
+            load_guard(path, network)
+    save_file(tensors, path, facts | {"guard": facts["guard"].replace("0.95", "0.05")})
+    with pytest.raises(OodbenchError, match="not, bit by bit, what was saved"):
+        load_guard(path, network)
 
 
 def test_a_guard_asks_for_a_known_detector(result: Result) -> None:
