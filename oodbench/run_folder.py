@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from oodbench.card import Card
+from oodbench.card_fields import GUARDED, NAMES, table, wrong
 from oodbench.data.npz import DAMAGES, array_form
 from oodbench.detectors.catalogue import in_force
 from oodbench.errors import OodbenchError, unknown_name
@@ -100,7 +101,12 @@ class Result:
         # The detector may have a classifier of its own.
         read = self.card.own_classifiers(name).get(detector) or self.card.classifier(name)
         facts = {key: read[key] for key in CLASSIFIER_FACTS if key in read}
-        threshold = threshold_at(self.scores[name, detector, self.card.metrics[0]["id"]], id_recall)
+        if lacking := [*wrong(facts, GUARDED, "")]:
+            raise OodbenchError(f"{self.path} does not tell {name} well enough ({lacking[0]}); run the benchmark again")
+        scores = self.scores.get((name, detector, self.card.metrics[0]["id"]))
+        if scores is None:
+            raise OodbenchError(f"{self.path} has no ID scores of {detector} on {name}; run the benchmark again")
+        threshold = threshold_at(scores, id_recall)
         return Guard(self.fitted[name, detector], threshold, id_recall, facts)
 
     def __repr__(self) -> str:
@@ -336,6 +342,8 @@ class _Stored(Mapping[tuple[str, str], "Detector"]):
         self._paths: dict[tuple[str, str], Path] = {}
         with _reading(index):
             files = json.loads(index.read_text(encoding="utf-8")) if index.is_file() else {}
+            if not table(NAMES).holds(files):
+                raise ValueError("it is no table of files, each with its classifier and detector")
             for name, (model, label) in files.items():
                 self._paths[model, in_force(label)] = index.with_name(Path(name).name)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,14 @@ def test_a_run_that_was_saved_gives_the_same_guard(result: Result, example: Exam
     fresh = result.guard("oodl").attached(example.classifier)
     assert guard.threshold == fresh.threshold
     np.testing.assert_array_equal(guard(images), fresh(images))
+
+
+def test_a_card_that_does_not_tell_the_classifier_makes_no_guard(result: Result) -> None:
+    for name in ("num_classes", "image_shape", "mean"):
+        records = [{key: one[key] for key in one if key != name} for one in result.card.classifiers]
+        older = replace(result, card=replace(result.card, classifiers=records))
+        with pytest.raises(OodbenchError, match=f"well enough .{name} is missing"):
+            older.guard("msp")
 
 
 def test_another_network_is_refused(result: Result, tmp_path: Path) -> None:
