@@ -13,7 +13,9 @@ from typing import Any
 
 import tomli_w
 
+from oodbench.card_fields import BENCHMARK, wrong
 from oodbench.errors import OodbenchError, unknown_name
+from oodbench.files import read_toml
 
 DEFAULT = "digits"
 """The benchmark that is run where none is named."""
@@ -82,12 +84,6 @@ class Benchmark:
     missing: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.name:
-            default = {key: _default(key) for key in ("id", "ood")}
-            changed = any(getattr(self, one.name) != one.default for one in fields(self) if one.name not in _DECIDED)
-            changed |= bool(self.parameters or self.expected)
-            is_default = not changed and (self.id, list(self.ood)) == (*default.values(),)
-            object.__setattr__(self, "name", DEFAULT if is_default else "custom")
         for listed in ("ood", "detectors", "models", "validation_ood", "missing"):
             value = getattr(self, listed)
             if listed == "detectors" and value is None:
@@ -97,32 +93,29 @@ class Benchmark:
             if not isinstance(value, list | tuple) or not all(_is_name(item, listed) for item in value):
                 raise OodbenchError(f"the benchmark's '{listed}' must be a list of names, not {value!r}")
             object.__setattr__(self, listed, tuple(value))
-        if not isinstance(self.tuning, list | tuple) or not all(isinstance(one, Mapping) for one in self.tuning):
-            raise OodbenchError(f"the benchmark's 'tuning' must be what oodbench tune wrote, not {self.tuning!r}")
+        # What a card could not hold is refused before it is run.
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        texts = None if self.detectors is None else [*map(str, self.detectors)]
+        for fault in wrong(values | {"detectors": texts}, BENCHMARK, "the benchmark's "):
+            raise OodbenchError(fault)
         object.__setattr__(self, "tuning", tuple(self.tuning))
-        for text in ("id", "name", "source"):
-            if not isinstance(getattr(self, text), str):
-                raise OodbenchError(f"the benchmark's '{text}' must be a name, not {getattr(self, text)!r}")
-        for name in PREPROCESS:
-            value = getattr(self, name)
-            sizes = (str, int) if name in ("resize", "crop") else (str,)
-            if value is not None and (not isinstance(value, sizes) or isinstance(value, bool)):
-                raise OodbenchError(f"the benchmark's '{name}' must be a text such as \"224\", not {value!r}")
-        if not isinstance(self.partial, bool):
-            raise OodbenchError(f"the benchmark's 'partial' must be true or false, not {self.partial!r}")
-        if not isinstance(self.expected, Mapping) or not all(map(_is_fact, self.expected.values())):
+        if not self.name:
+            default = {key: _default(key) for key in ("id", "ood")}
+            changed = any(getattr(self, one.name) != one.default for one in fields(self) if one.name not in _DECIDED)
+            changed |= bool(self.parameters or self.expected)
+            is_default = not changed and (self.id, list(self.ood)) == (*default.values(),)
+            object.__setattr__(self, "name", DEFAULT if is_default else "custom")
+        if not all(map(_is_fact, self.expected.values())):
             raise OodbenchError(
-                f"the benchmark's 'expected' must be tables of 'group' and a number of 'images', not {self.expected!r}"
+                f"the benchmark's expected must be tables of 'group' and a number of 'images', not {self.expected!r}"
             )
         for needed in ("ood", "detectors"):
             if getattr(self, needed) == ():
                 raise OodbenchError(f"the benchmark names no {needed}; give at least one")
         for counted in ("limit", "fit_limit"):
             value = getattr(self, counted)
-            if value is not None and (not isinstance(value, int) or value < 2):
+            if value is not None and value < 2:
                 raise OodbenchError(f"{counted} must be a whole number of at least 2, not {value!r}")
-        if not isinstance(self.seed, int) or self.seed < 0:
-            raise OodbenchError(f"seed must be a whole number from 0 up, not {self.seed!r}")
         if self.version != VERSION:
             raise OodbenchError(
                 f"benchmark '{self.name}' is of version {self.version}; this oodbench runs version {VERSION}"
@@ -137,15 +130,11 @@ class Benchmark:
         """
         embedded = embedded_benchmarks()
         if reference in embedded:
-            text, where = embedded[reference], f"benchmark '{reference}'"
+            values, where = tomllib.loads(embedded[reference]), f"benchmark '{reference}'"
         elif Path(reference).is_file():
-            text, where = Path(reference).read_text(encoding="utf-8"), reference
+            values, where = read_toml(Path(reference)), reference
         else:
             raise unknown_name("benchmark", reference, embedded, "or give the path of a TOML file")
-        try:
-            values = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise OodbenchError(f"{where} is not valid TOML: {error}") from error
         known = {declared.name for declared in fields(cls)}
         for key in values:
             if key not in known:
@@ -205,9 +194,9 @@ def _default(key: str) -> Any:
     return tomllib.loads(embedded_benchmarks()[DEFAULT])[key]
 
 
-def _is_fact(facts: Any) -> bool:
+def _is_fact(facts: Mapping[str, Any]) -> bool:
     """Whether a benchmark says of a set what it may say."""
-    if not isinstance(facts, Mapping) or not facts.keys() <= {"group", "images"}:
+    if not facts.keys() <= {"group", "images"}:
         return False
     images = facts.get("images", 0)
     return isinstance(facts.get("group", ""), str) and isinstance(images, int) and not isinstance(images, bool)

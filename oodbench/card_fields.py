@@ -1,4 +1,4 @@
-"""What may stand on a card: of every value its type and range, and what must agree. The one place where that is said.
+"""What may stand on a card, or in a guard's file: of every value its type and range, and what must agree.
 
 A card is a file, which may come from anybody; whoever reads a `Card` that was loaded need not look again.
 """
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from oodbench.errors import UNSHOWN
 from oodbench.metrics import METRICS
 
 DEEPEST = 12
@@ -38,7 +39,9 @@ def _is_number(value: Any) -> bool:
 
 def listed(kind: Kind) -> Kind:
     """Lists of a kind."""
-    return Kind(f"a list, each {kind.words}", lambda value: isinstance(value, list) and all(map(kind.holds, value)))
+    return Kind(
+        f"a list, each {kind.words}", lambda value: isinstance(value, list | tuple) and all(map(kind.holds, value))
+    )
 
 
 def table(kind: Kind) -> Kind:
@@ -53,8 +56,10 @@ def _is_record(value: Any, depth: int = 0) -> bool:
     """Whether it nests no deeper than DEEPEST, and its lists hold records alone or none."""
     if isinstance(value, str):
         return TEXT.holds(value)
-    inner = list(value.values()) if isinstance(value, Mapping) else value if isinstance(value, list) else []
-    if isinstance(value, list) and len({isinstance(one, Mapping) for one in inner}) > 1:
+    if not isinstance(value, Mapping | list | tuple):  # TOML and Python know more kinds than JSON
+        return value is None or isinstance(value, bool | int | float)
+    inner = [*value.values()] if isinstance(value, Mapping) else value
+    if isinstance(value, list | tuple) and len({isinstance(one, Mapping) for one in inner}) > 1:
         return False
     return depth < DEEPEST and all(_is_record(one, depth + 1) for one in inner)
 
@@ -64,8 +69,13 @@ ANY = Kind("a record", _is_record)
 # A half of a pair of UTF-16, which JSON can hold, can be written nowhere.
 TEXT = Kind("text", lambda value: isinstance(value, str) and not re.search("[\ud800-\udfff]", value))
 TEXTS = listed(TEXT)
-COUNT = Kind("a whole number from 0 up", lambda value: type(value) is int and 0 <= value <= MOST)
-POSITIVE = Kind("a whole number from 1 up", lambda value: type(value) is int and 1 <= value <= MOST)
+NAME = Kind(
+    "a name, without line ends and other characters that are not shown",
+    lambda value: isinstance(value, str) and not re.search(f"[{UNSHOWN}]", value),
+)
+NAMES = listed(NAME)
+COUNT = Kind("a whole number from 0 to 2^53", lambda value: type(value) is int and 0 <= value <= MOST)
+POSITIVE = Kind("a whole number from 1 to 2^53", lambda value: type(value) is int and 1 <= value <= MOST)
 NUMBER = Kind("a number", _is_number)
 # NaN is let in: whoever compares metrics says of which it is the value.
 SHARE = Kind(
@@ -83,7 +93,7 @@ Fields = Mapping[str, Kind]
 BENCHMARK: Fields = {
     "id": TEXT,
     "ood": TEXTS,
-    "name": TEXT,
+    "name": NAME,
     "version": COUNT,
     "seed": COUNT,
     "fit_limit": COUNT,
@@ -95,15 +105,21 @@ BENCHMARK: Fields = {
     "limit": COUNT | NOTHING,
     "mean": TEXT | NOTHING,
     "std": TEXT | NOTHING,
+    "resize?": TEXT | COUNT | NOTHING,
+    "crop?": TEXT | COUNT | NOTHING,
+    "interpolation?": TEXT | NOTHING,
+    "preprocess?": TEXT | NOTHING,
+    "source?": TEXT,
+    "partial?": Kind("true or false", lambda value: isinstance(value, bool)),
     "missing?": TEXTS,
     "tuning?": listed(TABLE),
     "expected?": table(TABLE),
 }
 SET: Fields = {
-    "name": TEXT,
+    "name": NAME,
     "role": TEXT,
-    "group": TEXT,
-    "classifier": TEXT,
+    "group": NAME,
+    "classifier": NAME,
     "count": COUNT,
     "content_hash": TEXT,
     "labels_hash": TEXT | NOTHING,
@@ -114,12 +130,12 @@ SET: Fields = {
 }
 SHEET: Fields = {"file": TEXT, "caption": TEXT}
 CLASSIFIER: Fields = {
-    "name": TEXT,
+    "name": NAME,
     "content_hash": TEXT,
     "id_accuracy": SHARE | NOTHING,
-    "model?": TEXT,
-    "models?": TEXTS,
-    "detectors?": TEXTS,
+    "model?": NAME,
+    "models?": NAMES,
+    "detectors?": NAMES,
     "image_shape?": SHAPE,
     "num_classes?": POSITIVE,
     "mean?": listed(NUMBER) | NUMBER | NOTHING,
@@ -134,24 +150,34 @@ CLASSIFIER: Fields = {
     "seconds?": table(NUMBER),
 }
 DETECTOR: Fields = {
-    "label": TEXT,
-    "name": TEXT,
+    "label": NAME,
+    "name": NAME,
     "paper": TEXT,
     "parameters": TABLE,
     "learned": table(TABLE),
 }
 ROW: Fields = {
-    "id": TEXT,
-    "model": TEXT,
-    "detector": TEXT,
-    "ood": TEXT,
-    "group": TEXT,
+    "id": NAME,
+    "model": NAME,
+    "detector": NAME,
+    "ood": NAME,
+    "group": NAME,
     "n_id": POSITIVE,
     "n_ood": POSITIVE,
     "id_accuracy": SHARE,
     "garbage_share?": SHARE | NOTHING,
     **{f"{name}?": SHARE for name in METRICS},
 }
+GUARD: Fields = {"threshold": NUMBER, "id_recall": SHARE, "classifier": FIELDS}
+GUARDED: Fields = {
+    **{f"{name}?": CLASSIFIER[f"{name}?"] for name in ("preprocess", "head", "layers")},
+    **{name: CLASSIFIER[name] for name in ("name", "content_hash")},
+    "num_classes": POSITIVE,
+    "image_shape": SHAPE,
+    "mean": listed(NUMBER),
+    "std": listed(NUMBER),
+}
+"""What a guard's file says, and of its classifier."""
 MACHINE: Fields = {"device?": TEXT, "batch_size?": COUNT | NOTHING, "workers?": COUNT, "processes?": COUNT}
 CARD: Fields = {
     "benchmark": FIELDS,

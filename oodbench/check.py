@@ -147,9 +147,9 @@ def _spread(baseline: Result, key: Key) -> np.ndarray:
 
 
 def _distances(before: np.ndarray, after: np.ndarray, spread: np.ndarray) -> np.ndarray:
-    """How far each score moved, in spreads; infinitely far where it is not finite, or all were equal before."""
+    """How far each score moved, in spreads; infinitely far where one is not finite, or all were equal before."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        distances = np.where(before == after, 0.0, np.abs(after - before) / spread)
+        distances = np.where((before == after) & np.isfinite(after), 0.0, np.abs(after - before) / spread)
     return np.nan_to_num(distances, nan=np.inf, posinf=np.inf)
 
 
@@ -160,10 +160,10 @@ def _changed_scores(
     # The higher of two neighbours: between an infinite one and another there is nothing to interpolate.
     usual = np.quantile(distances, USUAL_SHARE, method="higher")
     if usual > tolerance.usual or distances[image] > tolerance.largest:
-        difference = (
-            f"{after[image] - before[image]:+.4g}, {distances[image]:.2g} spreads; "
-            f"{np.count_nonzero(distances > tolerance.usual)} of {len(distances)} moved"
-        )
+        with np.errstate(invalid="ignore"):
+            change = after[image] - before[image]
+        count = np.count_nonzero(distances > tolerance.usual)
+        difference = f"{change:+.4g}, {distances[image]:.2g} spreads; {count} of {len(distances)} moved"
         yield Drift(subject, f"score of image {image}", f"{before[image]:.9g}", f"{after[image]:.9g}", difference)
     if _are_float32(after) and not _are_float32(before):
         yield Drift(subject, "precision", "float64", "float32", "each score is a float32 number")

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from oodbench.anatomy import Anatomy, examine, runnable
+from oodbench.card_fields import NAME
 from oodbench.data.inputs import Form
 from oodbench.data.matching import ImageShape
 from oodbench.data.preprocess import stretched
@@ -80,6 +81,8 @@ class Classifier:
         self.preprocess = _preprocess(image_shape, mean, std, preprocess, transform)
         self.training = dict(training or {})
         self.name = name or type(self.module).__name__
+        if not NAME.holds(self.name):
+            raise OodbenchError(f"a classifier cannot be called {self.name!a}: give it {NAME.words}")
         found = self._examined(head, layers)
         self.head, self.layers, self.map_layers = found.head, found.layers, found.map_layers
         self.class_tokens, self.memory_format = found.class_tokens, found.memory_format

@@ -9,6 +9,7 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from oodbench.errors import printable
 from oodbench.progress import Reporter
 
 T = TypeVar("T")
@@ -16,8 +17,9 @@ T = TypeVar("T")
 EVERY = 30.0
 """Seconds between two lines on how far something is, where there is no terminal for a bar."""
 
-output = Console(highlight=False)
-log = Console(stderr=True, highlight=False)
+# Names are data: what stands in brackets is no markup, and :x: is no emoji.
+output = Console(highlight=False, markup=False, emoji=False)
+log = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 class ConsoleReporter(Reporter):
@@ -33,7 +35,7 @@ class ConsoleReporter(Reporter):
         if text in self._said:
             return
         self._said.add(text)
-        log.print(text, markup=False, style="dim", soft_wrap=True)
+        log.print(printable(text), markup=False, style="dim", soft_wrap=True)
 
     def track(self, items: Iterable[T], description: str, total: int) -> Iterator[T]:
         if not log.is_terminal:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import re
 from collections.abc import Iterable
 
 
@@ -29,6 +30,16 @@ NEXT_STEPS[errno.EPERM] = NEXT_STEPS[errno.EACCES]
 
 class NotFittedError(OodbenchError):
     """A detector was asked for a score before `fit`."""
+
+
+UNSHOWN = "\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
+"""Characters, as a regular expression has them in brackets: what a terminal obeys, ends lines or turns their direction,
+and halves of letters, which no file can hold."""
+
+
+def printable(text: str) -> str:
+    """The text with UNSHOWN characters written out, but line ends and tabs: file names of strangers may hold some."""
+    return re.sub(f"[{UNSHOWN}]", lambda found: found[0] if found[0] in "\n\t" else ascii(found[0])[1:-1], text)
 
 
 def of_system(error: OSError) -> OodbenchError:

@@ -12,10 +12,12 @@ import socket
 import stat
 import tempfile
 import time
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 
@@ -30,6 +32,12 @@ ROOM = 16e6
 TRIES = 10
 PAUSE = 0.05
 """Seconds between tries, where somebody else removes a folder or has a file open."""
+
+LARGEST_TEXT = 16 << 20
+"""Bytes of a text that people write: a benchmark, names, published figures."""
+
+BOMB_RATIO, BOMB_BYTES = 100, 256 << 20
+"""What is packed to less than a hundredth, and has more than so many bytes, is refused."""
 
 LONGEST_NAME = 120
 """Characters of a name that is made of names; file systems take 255 bytes, endings and all."""
@@ -77,6 +85,41 @@ def write_whole(path: Path, content: str | bytes) -> Path:
     with atomic_write(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
     return path
+
+
+def read_small(path: Path) -> bytes:
+    """The content of a file that people write, also of a pipe.
+
+    Raises:
+        OSError: as of any reading.
+        ValueError: it has more bytes than LARGEST_TEXT.
+    """
+    with open(path, "rb") as file:
+        content = file.read(LARGEST_TEXT + 1)
+    if len(content) > LARGEST_TEXT:
+        raise ValueError(f"it has more than {LARGEST_TEXT:,} bytes")
+    return content
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The values of a TOML file, with or without a byte order mark.
+
+    Raises:
+        OodbenchError: it cannot be read, is not UTF-8, or no TOML.
+    """
+    try:
+        return tomllib.loads(read_small(path).decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise OodbenchError(f"{path} is not valid TOML: it is not UTF-8 ({error.reason}); save it as such") from error
+    except RecursionError as error:
+        raise OodbenchError(f"{path} is not valid TOML: it nests too deep; write it by hand") from error
+    except (OSError, ValueError) as error:
+        raise OodbenchError(f"{path} is not valid TOML: {error}; mend or replace it") from error
+
+
+def is_bomb(unpacked: int, packed: int) -> bool:
+    """Whether so many bytes in a file of so many are more than images, or anything that is kept here, can be."""
+    return unpacked > BOMB_BYTES and unpacked > BOMB_RATIO * packed
 
 
 def make_durable(path: Path) -> None:

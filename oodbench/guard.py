@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from oodbench.card_fields import GUARD, GUARDED, wrong
 from oodbench.classifier import Classifier
 from oodbench.data.imageset import ImageSet
 from oodbench.data.inputs import from_facts
@@ -182,14 +183,16 @@ def read_guard(path: Path) -> Guard:
     """
     facts, state = read_file(path)
     try:
-        told = json.loads(facts["guard"])
-        threshold, recall, classifier = float(told["threshold"]), float(told["id_recall"]), dict(told["classifier"])
-        known = {"content_hash", "num_classes", "image_shape", "mean", "std", "name"} <= classifier.keys()
-    except (KeyError, ValueError, TypeError):
-        known = False
-    if not known:
-        raise OodbenchError(f"{path} is no guard: make one with result.guard(DETECTOR).save({str(path)!r})")
-    return Guard(build(facts["label"]).with_state(state), threshold, recall, classifier)
+        told = json.loads(facts.get("guard", "null"))
+    except (ValueError, RecursionError):
+        told = None
+    if broken := [*wrong(told, GUARD, "")] or [*wrong(told["classifier"], GUARDED, "classifier: ")]:
+        raise OodbenchError(
+            f"{path} is no guard ({broken[0]}): make one with result.guard(DETECTOR).save({str(path)!r})"
+        )
+    return Guard(
+        build(facts["label"]).with_state(state), told["threshold"], told["id_recall"], facts=told["classifier"]
+    )
 
 
 def threshold_at(scores: ArrayLike, id_recall: float) -> float:

@@ -16,6 +16,7 @@ from torch import nn
 
 from oodbench.assignments import Assignment, assign, bases, classes_of, own_checkpoints, taken
 from oodbench.benchmark import PREPROCESS, Benchmark
+from oodbench.card_fields import NAME
 from oodbench.classifier import Classifier
 from oodbench.data.imageset import ImageSet
 from oodbench.data.inputs import Form
@@ -274,6 +275,8 @@ def build_detectors(benchmark: Benchmark) -> dict[str, Detector]:
         detector = changed(given, more) if isinstance(given, Detector) else build(given, more)
         if label(detector) in detectors:
             raise OodbenchError(f"detector {label(detector)} is named twice; name each once, or with other parameters")
+        if not NAME.holds(label(detector)):
+            raise OodbenchError(f"a detector cannot be called {label(detector)!a}: give it {NAME.words}")
         detectors[label(detector)] = detector
     unused = set(overrides) - {name_of(type(detector)) for detector in detectors.values()}
     if unused:

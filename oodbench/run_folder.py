@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import json
 import math
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
 
 import numpy as np
 
 from oodbench.card import Card
-from oodbench.data.npz import BOMB_BYTES, BOMB_RATIO, array_form
+from oodbench.card_fields import GUARDED, NAMES, table, wrong
+from oodbench.data.npz import DAMAGES, array_form
 from oodbench.detectors.catalogue import in_force
 from oodbench.errors import OodbenchError, unknown_name
-from oodbench.files import atomic_write, check_writable, safe_name, write_whole
+from oodbench.files import atomic_write, check_writable, is_bomb, safe_name, write_whole
 from oodbench.report.sheets import SHEETS_FOLDER
 from oodbench.report.worst import WORST_FILE, Pictures, shrunk
 
@@ -46,11 +45,6 @@ CLASSIFIER_FACTS = (
 
 Scores = dict[tuple[str, str, str], np.ndarray]
 """(model, detector, set) → float64 scores in the set's order."""
-
-# What zipfile, numpy and json refuse damaged files with, or what is made of them.
-_UNREADABLE = (
-    AttributeError, BadZipFile, EOFError, KeyError, OSError, RuntimeError, TypeError, ValueError, zlib.error
-)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +98,12 @@ class Result:
         # The detector may have a classifier of its own.
         read = self.card.own_classifiers(name).get(detector) or self.card.classifier(name)
         facts = {key: read[key] for key in CLASSIFIER_FACTS if key in read}
-        threshold = threshold_at(self.scores[name, detector, self.card.metrics[0]["id"]], id_recall)
+        if lacking := [*wrong(facts, GUARDED, "")]:
+            raise OodbenchError(f"{self.path} does not tell {name} well enough ({lacking[0]}); run the benchmark again")
+        scores = self.scores.get((name, detector, self.card.metrics[0]["id"]))
+        if scores is None:
+            raise OodbenchError(f"{self.path} has no ID scores of {detector} on {name}; run the benchmark again")
+        threshold = threshold_at(scores, id_recall)
         return Guard(self.fitted[name, detector], threshold, id_recall, facts)
 
     def _model(self, asked: str | int | None, models: Sequence[str], detector: str) -> str:
@@ -272,7 +271,7 @@ def load_arrays(path: Path) -> dict[tuple[str, str, str], np.ndarray]:
     with _reading(path), np.load(path, allow_pickle=False) as stored:
         forms = [array_form(stored, name) for name in stored.files]
         unpacked = sum(math.prod(shape) * dtype.itemsize for shape, dtype in forms)
-        if unpacked > BOMB_BYTES and unpacked > BOMB_RATIO * path.stat().st_size:
+        if is_bomb(unpacked, path.stat().st_size):
             raise ValueError(f"it would unpack to {unpacked:,} bytes")
         return {_key(name): stored[name] for name in stored.files}
 
@@ -281,7 +280,7 @@ def load_arrays(path: Path) -> dict[tuple[str, str, str], np.ndarray]:
 def _reading(path: Path) -> Iterator[None]:
     try:
         yield
-    except _UNREADABLE as error:
+    except DAMAGES as error:
         raise OodbenchError(f"{path} is damaged ({error}); run the benchmark again") from error
 
 
@@ -358,6 +357,8 @@ class _Stored(Mapping[tuple[str, str], "Detector"]):
         self._paths: dict[tuple[str, str], Path] = {}
         with _reading(index):
             files = json.loads(index.read_text(encoding="utf-8")) if index.is_file() else {}
+            if not table(NAMES).holds(files):
+                raise ValueError("it is no table of files, each with its classifier and detector")
             for name, (model, label) in files.items():
                 self._paths[model, in_force(label)] = index.with_name(Path(name).name)
 

@@ -13,16 +13,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from oodbench.errors import OodbenchError
 from oodbench.files import cache_folder, sweep, write_whole
 from oodbench.progress import Reporter
+from oodbench.tensor_file import Read, read_sealed, sealed
 
 FORMAT = 1
 
@@ -36,9 +35,6 @@ DEFAULT_LIMIT = 20e9
 def address(*parts: object) -> str:
     """The hash of values that JSON can hold, and of the store's format."""
     return hashlib.sha256(json.dumps([FORMAT, *parts]).encode()).hexdigest()
-
-
-_UNREADABLE = (OSError, RuntimeError, SafetensorError)
 
 
 class Entry(NamedTuple):
@@ -85,7 +81,7 @@ class Store:
         """Whether it keeps anything."""
         return self.folder is not None
 
-    def read(self, where: str) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+    def read(self, where: str) -> Read | None:
         """The tensors and facts under an address; None where there are none, or they are damaged, which is said."""
         path = self._path(where)
         if path is None:
@@ -106,10 +102,9 @@ class Store:
         if path is None:
             return
         kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        told = {**facts, "address": where}
         try:
             # As bytes: where safetensors writes a file itself, a full disk is no OSError.
-            write_whole(path, save(kept, {**told, "checksum": checksum(kept, told)}))
+            write_whole(path, sealed(kept, {**facts, "address": where}))
         except OSError as error:
             raise OodbenchError(
                 f"the store cannot write into {path.parent} ({error.strerror}); make room, move it with the "
@@ -122,7 +117,7 @@ class Store:
             try:
                 with safe_open(path, framework="pt") as file:
                     facts = dict(file.metadata() or {})
-            except _UNREADABLE:
+            except (OSError, SafetensorError):
                 if not path.exists():  # somebody else cleared it meanwhile
                     continue
                 facts = {}
@@ -159,24 +154,10 @@ class Store:
 NO_STORE = Store(None)
 
 
-def _sound(path: Path, where: str) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+def _sound(path: Path, where: str) -> Read | None:
     """The tensors and facts of a file of the store; None where it is not there, or not what belongs there."""
     try:
-        with safe_open(path, framework="pt") as file:
-            # Cloned: what is computed of tensors that lie in a mapped file, by no alignment, can differ in a bit.
-            tensors = {name: file.get_tensor(name).clone() for name in sorted(file.keys())}
-            facts = dict(file.metadata() or {})
-        sound = facts.get("address") == where and facts.pop("checksum", None) == checksum(tensors, facts)
-    except _UNREADABLE:
+        tensors, facts = read_sealed(path)
+    except (OSError, ValueError):
         return None
-    return (tensors, facts) if sound else None
-
-
-def checksum(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> str:
-    """SHA-256 of tensors on the CPU and of facts that JSON can hold."""
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+    return (tensors, facts) if facts.get("address") == where else None

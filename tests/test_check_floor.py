@@ -138,6 +138,31 @@ def test_metrics_that_are_not_of_the_runs_scores_are_named(stored: Stored) -> No
     assert found(compare(stored.baseline, by_hand)) == {(subject, "auroc")}
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_what_is_no_number_is_drift_although_both_runs_have_it(stored: Stored, value: float) -> None:
+    key = ("cnn8", "energy", "squares")
+    scores = stored.baseline.scores[key].copy()
+    scores[5] = value
+    broken = replace(stored.baseline, scores=stored.baseline.scores | {key: scores})
+    assert ("cnn8/energy/squares", "score of image 5") in found(compare(broken, broken))
+    records = [one | {"id_accuracy": value} for one in stored.baseline.card.classifiers]
+    of_classifier = with_card(stored.baseline, classifiers=records)
+    for pair in ((stored.baseline, of_classifier), (of_classifier, stored.baseline), (of_classifier, of_classifier)):
+        assert found(compare(*pair)) == {("classifier cnn8", "ID accuracy")}
+
+
+def test_a_set_that_is_missing_added_or_of_other_images_is_named(stored: Stored) -> None:
+    sets = stored.baseline.card.sets
+    (number,) = [n for n, one in enumerate(sets) if one["name"] == "squares"]
+    subject = "set squares (OOD) of cnn8"
+    fewer = with_card(stored.baseline, sets=sets[:number] + sets[number + 1 :])
+    assert (subject, "is there", "yes", "no", "") in compare(stored.baseline, fewer).drifts
+    assert (subject, "is there", "no", "yes", "") in compare(fewer, stored.baseline).drifts
+    for name, value in (("count", 39), ("group", "near"), ("content_hash", "0" * 64), ("matching", "squashed")):
+        changed = with_card(stored.baseline, sets=[one | {name: value} if one is sets[number] else one for one in sets])
+        assert found(compare(stored.baseline, changed)) == {(subject, name.replace("_", " "))}
+
+
 def test_a_device_that_is_none_is_refused(stored: Stored) -> None:
     for machine in ({}, {"device": "tpu"}):
         with pytest.raises(OodbenchError, match="a run is of cpu, cuda, mps"):

@@ -29,7 +29,7 @@ class Clock:
 @pytest.fixture
 def printed(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     text = io.StringIO()
-    monkeypatch.setattr(console, "log", Console(file=text, force_terminal=False, width=200))
+    monkeypatch.setattr(console, "log", Console(file=text, force_terminal=False, width=200, emoji=False))
     return text
 
 
@@ -57,6 +57,11 @@ def test_a_set_is_told_as_one_over_its_shards(printed: io.StringIO, clock: Clock
             clock.now += 20
     (line,) = printed.getvalue().splitlines()
     assert line == "reading mine: 1,000 of 100,000, 25 a second, 1:06:00 h left"
+
+
+def test_what_a_terminal_would_obey_is_written_out(printed: io.StringIO) -> None:
+    ConsoleReporter().say("scans[red] of \x1b[31m\u202egnp.exe :smile:\nand more")
+    assert printed.getvalue() == "scans[red] of \\x1b[31m\\u202egnp.exe :smile:\nand more\n"
 
 
 def test_what_is_short_is_not_told_and_what_is_listed_is(printed: io.StringIO, clock: Clock) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 import oodbench
@@ -21,6 +25,7 @@ from oodbench.guard import fit, load_guard, threshold_at
 from oodbench.models.catalogue import build as build_network
 from oodbench.models.checkpoint import save_checkpoint
 from oodbench.run_folder import Result
+from oodbench.tensor_file import read_sealed, sealed
 
 SPECS = ("msp", "lc", "lc(mode=boundary)", "odin(norm=l2)", "oodl", "random")
 
@@ -132,6 +137,14 @@ def test_a_run_that_was_saved_gives_the_same_guard(result: Result, example: Exam
     np.testing.assert_array_equal(guard(images), fresh(images))
 
 
+def test_a_card_that_does_not_tell_the_classifier_makes_no_guard(result: Result) -> None:
+    for name in ("num_classes", "image_shape", "mean"):
+        records = [{key: one[key] for key in one if key != name} for one in result.card.classifiers]
+        older = replace(result, card=replace(result.card, classifiers=records))
+        with pytest.raises(OodbenchError, match=f"well enough .{name} is missing"):
+            older.guard("msp")
+
+
 def test_another_network_is_refused(result: Result, tmp_path: Path) -> None:
     path = result.guard("msp").save(tmp_path / "guard.safetensors")
     other = make_example().classifier.module
@@ -148,6 +161,40 @@ def test_what_is_no_guard_is_refused(example: Example, tmp_path: Path) -> None:
     save_state(build("msp"), tmp_path / "detector.safetensors")
     with pytest.raises(OodbenchError, match="no guard"):
         load_guard(tmp_path / "detector.safetensors", example.classifier)
+
+
+WRONG: list[Any] = [None, "text", [], {}, 10**400, -1, float("nan"), True, [None], {"a": None}, ...]
+
+
+def test_a_guard_that_was_edited_is_refused_in_words(result: Result, example: Example, tmp_path: Path) -> None:
+    """Whatever stands in the place of any of its values, or nothing, and although the checksum was made to fit."""
+    path = result.guard("msp").save(tmp_path / "guard.safetensors")
+    tensors, facts = read_sealed(path)
+    told = json.loads(facts["guard"])
+    network, read = example.classifier.module, 0
+    places = [(told, name) for name in told] + [(told["classifier"], name) for name in told["classifier"]]
+    for place, name in places:
+        honest = place[name]
+        for wrong in WRONG:
+            if wrong is ...:
+                del place[name]
+            else:
+                place[name] = wrong
+            path.write_bytes(sealed(tensors, facts | {"guard": json.dumps(told)}))
+            place[name] = honest
+            try:
+                load_guard(path, network)(example.id_images[:3])
+                read += 1
+            except OodbenchError as error:
+                assert str(error)
+    assert len(places) == 11 and read < len(places) * len(WRONG) / 4
+    for text in ("", "{", "[]", "3", "null", "[" * 100_000):
+        path.write_bytes(sealed(tensors, facts | {"guard": text}))
+        with pytest.raises(OodbenchError, match="is no guard"):
+            load_guard(path, network)
+    save_file(tensors, path, facts | {"guard": facts["guard"].replace("0.95", "0.05")})
+    with pytest.raises(OodbenchError, match="not, bit by bit, what was saved"):
+        load_guard(path, network)
 
 
 def test_a_guard_asks_for_a_known_detector(result: Result) -> None:

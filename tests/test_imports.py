@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "oodbench"
 # From the foundation up; a part may import from parts in lower layers, and from its own part.
 LAYERS = (
     {"errors"},
-    {"files", "progress", "perturbation", "parameters", "metrics", "precision", "transfer"},
+    {"files", "progress", "perturbation", "parameters", "metrics", "precision", "tensor_file", "transfer"},
     {"card_fields"},
     {"outputs", "resume", "statistics", "card", "data", "store", "console"},
     {"heads", "layers"},
@@ -76,7 +76,7 @@ def test_every_part_has_its_place_once() -> None:
 
 
 def test_detectors_know_no_data_and_no_network() -> None:
-    known = {"errors", "files", "metrics", "outputs", "parameters", "perturbation"}
+    known = {"errors", "files", "metrics", "outputs", "parameters", "perturbation", "tensor_file"}
     for path in (PACKAGE / "detectors").rglob("*.py"):
         assert imports_of(path) - {"detectors"} <= known, path
 

@@ -192,7 +192,9 @@ def test_a_damaged_file_is_refused_or_lacks_something_but_never_lies(tmp_path: P
     assert refused > 3 * len(whole), "hardly anything was refused"
 
 
-@pytest.mark.parametrize("content", ["", "{", "[1]", '{"a.safetensors": 3}', '{"a.safetensors": ["net"]}'])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[1]", '{"a.safetensors": 3}', '{"a.safetensors": ["net"]}', '{"a.safetensors": [9, "msp"]}']
+)
 def test_a_damaged_index_is_named(result: Result, tmp_path: Path, content: str) -> None:
     result.save(tmp_path / "run")
     (tmp_path / "run/detectors/index.json").write_text(content)

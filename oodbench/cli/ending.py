@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from oodbench.errors import OodbenchError, of_system
+from oodbench.errors import OodbenchError, of_system, printable
 
 DRIFT, MISUSE, FAULT, INTERRUPTED = 1, 2, 70, 130
 """Exit statuses: of `check` alone; what the user can mend; a fault of oodbench's own; Ctrl-C."""
@@ -130,5 +130,5 @@ def _status(end: SystemExit) -> int:
 
 
 def _said(text: str, status: int) -> int:
-    click.echo(text, err=True)
+    click.echo(printable(text), err=True)
     return status

@@ -19,6 +19,7 @@ from oodbench.data.identity import Facts, file_facts, identity_of
 from oodbench.data.imageset import Images, ImageSet
 from oodbench.data.split_names import SPLITS
 from oodbench.errors import OodbenchError
+from oodbench.files import is_bomb
 from oodbench.progress import so_far
 
 MOST_BYTES = 8 << 30
@@ -123,6 +124,10 @@ def read_archive(name: str, archive: Path) -> ImageSet:
                     raise OodbenchError(
                         f"archive {archive} holds more than {MOST_BYTES >> 30} GiB of images; unpack it, and name the "
                         "folder"
+                    )
+                if is_bomb(held, archive.stat().st_size):
+                    raise OodbenchError(
+                        f"archive {archive} unpacks to more than {held:,} bytes, which images do not; unpack it"
                     )
                 file = opened.extractfile(member) if wanted else None
                 if file is not None:

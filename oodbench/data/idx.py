@@ -16,6 +16,7 @@ import numpy as np
 from oodbench.data.identity import file_facts
 from oodbench.data.imageset import FileSource, ImageSet
 from oodbench.errors import OodbenchError
+from oodbench.files import is_bomb
 
 _PREFIX = {"fit": "train", "test": "t10k"}
 
@@ -58,8 +59,12 @@ def _sizes(path: Path, dimensions: int) -> tuple[int, ...]:
 
 def _values(path: Path, dimensions: int) -> np.ndarray:
     sizes = _sizes(path, dimensions)
+    promised = math.prod(sizes)
+    if is_bomb(promised, path.stat().st_size):
+        raise OodbenchError(f"{path} promises {promised:,} bytes, which cannot be packed into it; get it again")
     with _opened(path) as file:
-        content = file.read()
+        # No more than one that is too many.
+        content = file.read(4 + 4 * dimensions + promised + 1)
     start = 4 + 4 * dimensions
     _check_length(path, len(content) - start, sizes)
     return np.frombuffer(content, np.uint8, offset=start).reshape(sizes)

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
+from oodbench.card_fields import NAME
 from oodbench.data.damaged import DamagedImages
 from oodbench.data.drawing import by_class
 from oodbench.data.hashes import Hashes, Hashing, hashes_of, read_hashes, write_hashes
@@ -193,6 +194,8 @@ class ImageSet:
     _damaged: dict[str, str] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
+        if not NAME.holds(self.name):
+            raise OodbenchError(f"a set cannot be called {self.name!a}: give it {NAME.words}, as in CALLED=npz:PATH")
         if len(self) == 0:
             raise OodbenchError(f"{self.name} ({self.origin}) holds no images")
         if self.labels is not None and len(self.labels) != len(self):

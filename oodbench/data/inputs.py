@@ -56,7 +56,7 @@ def from_facts(facts: Mapping[str, Any]) -> Preprocess:
     """The preprocess that `Classifier.facts` tells.
 
     Raises:
-        OodbenchError: it is a callable, which cannot be kept.
+        OodbenchError: it is a callable, which cannot be kept, or something else.
     """
     told = facts.get("preprocess") or {}
     if "transform" in told:
@@ -67,4 +67,9 @@ def from_facts(facts: Mapping[str, Any]) -> Preprocess:
     shape: ImageShape = tuple(facts["image_shape"])
     if not told:
         return stretched(shape, facts["mean"], facts["std"])
-    return Preprocess(**told, mean=tuple(facts["mean"]), std=tuple(facts["std"]), channels=shape[0])
+    try:
+        return Preprocess(**told, mean=tuple(facts["mean"]), std=tuple(facts["std"]), channels=shape[0])
+    except TypeError as error:
+        raise OodbenchError(
+            f"{dict(told)} is no preprocess that oodbench wrote ({error}); make its file again"
+        ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, NamedTuple
 
 import numpy as np
@@ -18,15 +20,17 @@ import numpy as np
 from oodbench.data.identity import Facts, file_facts, identity_of
 from oodbench.data.imageset import FileSource, Images, ImageSet
 from oodbench.errors import OodbenchError
+from oodbench.files import is_bomb
 
 Form = tuple[tuple[int, ...], np.dtype]
 """Shape and type of an array."""
 
-BOMB_RATIO, BOMB_BYTES = 100, 256 << 20
-"""An array that is packed to less than a hundredth, and has more than so many bytes, is refused."""
-
-# TypeError: np.load gives a bare array, which has no context, for an .npy file.
-_DAMAGES = (OSError, ValueError, EOFError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error)
+# TypeError: np.load gives a bare array, which has no context, for an .npy file. Headers are Python's literals.
+DAMAGES = (
+    OSError, ValueError, EOFError, TypeError, RuntimeError, OverflowError, SyntaxError, TokenError, KeyError,
+    AttributeError, struct.error, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What zipfile and numpy refuse damaged files with."""
 
 
 class Keys(NamedTuple):
@@ -129,7 +133,7 @@ def _mapped(path: Path) -> Iterator[np.ndarray]:
             raise ValueError("it holds several arrays")
     except FileNotFoundError:
         raise OodbenchError(f"there is no file {path}; check the path") from None
-    except _DAMAGES as error:
+    except DAMAGES as error:
         raise OodbenchError(f"{path} cannot be read as an npy file ({error}); make or download it again") from error
     yield mapped
 
@@ -141,7 +145,7 @@ def _opened(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
             yield file
     except FileNotFoundError:
         raise OodbenchError(f"there is no file {path}; check the path") from None
-    except _DAMAGES as error:
+    except DAMAGES as error:
         raise OodbenchError(f"{path} cannot be read as an npz file ({error}); make or download it again") from error
 
 
@@ -159,7 +163,7 @@ def array_form(file: np.lib.npyio.NpzFile, key: str) -> Form:
     promised = math.prod(shape) * dtype.itemsize
     if promised != member.file_size - start:
         raise ValueError(f"the header of {key} promises {promised:,} bytes, {member.file_size - start:,} are there")
-    if promised > BOMB_BYTES and promised > BOMB_RATIO * member.compress_size:
+    if is_bomb(promised, member.compress_size):
         raise ValueError(
             f"{key} is {promised:,} bytes packed into {member.compress_size:,}, which images are not; if they are, "
             "save them with np.savez, not packed"

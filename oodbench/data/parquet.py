@@ -106,7 +106,9 @@ def table_files(path: Path) -> dict[str, list[Path]]:
     if not path.is_dir():
         raise OodbenchError(f"there is no file or folder {path}; check the path")
     if (path / "dataset_dict.json").is_file():
-        names = _json(path / "dataset_dict.json").get("splits", [])
+        names = _json(path / "dataset_dict.json").get("splits")
+        if not isinstance(names, list):
+            raise OodbenchError(f"{path / 'dataset_dict.json'} does not name its splits; save the data set again")
         return {split_in(str(name)) or str(name): _saved(path / str(name)) for name in names}
     if (path / "state.json").is_file():
         return {"": _saved(path)}
@@ -262,15 +264,19 @@ def _saved(folder: Path) -> list[Path]:
     if state.get("_indices_data_files"):
         raise OodbenchError(f"{folder} was saved as a selection; save dataset.flatten_indices() instead")
     try:
-        return [folder / one["filename"] for one in state["_data_files"]]
+        files = [folder / one["filename"] for one in state["_data_files"]]
     except (KeyError, TypeError) as error:
         raise OodbenchError(f"{folder / 'state.json'} does not name its files; save the data set again") from error
+    for file in files:
+        if not file.is_file():
+            raise OodbenchError(f"{folder / 'state.json'} names {file}, which is not there; save the data set again")
+    return files
 
 
 def _json(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise OodbenchError(f"{path} cannot be read ({error}); save the data set again") from error
     if not isinstance(values, dict):
         raise OodbenchError(f"{path} holds no table of names; save the data set again")

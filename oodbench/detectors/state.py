@@ -1,4 +1,4 @@
-"""What a detector learned, as a safetensors file: tensors, and plain values as JSON; no pickle."""
+"""What a detector learned, as a file of tensors, with plain values as JSON beside them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from oodbench.detectors.base import Detector, State
 from oodbench.detectors.spec import build, label
 from oodbench.errors import OodbenchError
 from oodbench.files import write_whole
+from oodbench.tensor_file import read_sealed, sealed
 
 FORMAT = "1"
 
@@ -36,7 +35,7 @@ def save_state(detector: Detector, path: Path, more: Mapping[str, str] | None = 
         "values": json.dumps(values, allow_nan=False),
         **(more or {}),
     }
-    write_whole(path, save(tensors, metadata=facts))
+    write_whole(path, sealed(tensors, facts))
 
 
 def _parted(state: State, prefix: str = "") -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -94,15 +93,15 @@ def read_file(path: Path) -> tuple[dict[str, str], State]:
         OodbenchError: the file is not there, or is not one that `save_state` wrote.
     """
     try:
-        with safe_open(path, framework="pt") as stored:
-            facts = stored.metadata() or {}
-            # Cloned: products of tensors that lie in a mapped file, by no alignment, can differ in their last bit.
-            tensors = {name: stored.get_tensor(name).clone() for name in stored.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise OodbenchError(f"{path} cannot be read as a detector's state: {error}") from error
-    if facts.get("format") != FORMAT:
-        raise OodbenchError(f"{path} holds no detector's state of format {FORMAT}: fit the detector again, and save it")
-    return facts, _joined(tensors, json.loads(facts["values"]))
+        tensors, facts = read_sealed(path)
+        if facts.get("format") != FORMAT or "label" not in facts:
+            raise ValueError(f"it is no state of format {FORMAT}")
+        return facts, _joined(tensors, json.loads(facts["values"]))
+    # Whatever stands there instead of what was written.
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise OodbenchError(
+            f"{path} cannot be read as a detector's state ({error}); fit the detector again, and save it"
+        ) from error
 
 
 def load_state(path: Path) -> Detector:

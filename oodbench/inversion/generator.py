@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -21,6 +20,7 @@ from oodbench.inversion.conditioning import (
     Conditions,
 )
 from oodbench.inversion.settings import Conditioning, check_conditioning
+from oodbench.tensor_file import read_tensors
 
 ImageShape = tuple[int, int, int]
 Side = tuple[int, int]
@@ -136,13 +136,14 @@ def load_generator(path: Path, device: torch.device | str = "cpu") -> Generator:
     if not Path(path).is_file():
         raise OodbenchError(f"there is no generator at {path}; make one with: oodbench invert")
     try:
-        with safe_open(path, framework="pt") as file:
-            settings = json.loads((file.metadata() or {})["generator"])
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        weights, facts = read_tensors(path)
+        settings = json.loads(facts["generator"])
         settings["image_shape"] = tuple(settings["image_shape"])
-        generator = Generator(**settings)
-        generator.load_state_dict(weights)
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        # Without memory of its own, whatever sizes stand there: its weights are those of the file or none.
+        with torch.device("meta"):
+            generator = Generator(**settings)
+        generator.load_state_dict(weights, assign=True)
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise OodbenchError(f"{path} does not hold a generator of this version: {error}; make it anew") from error
     return generator.to(device)
 

@@ -9,7 +9,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -20,7 +19,7 @@ from oodbench.errors import OodbenchError
 from oodbench.files import write_whole
 from oodbench.models.catalogue import ImageShape
 from oodbench.models.foreign import plain_state, read_torch_file
-from oodbench.store import checksum
+from oodbench.tensor_file import checksum, read_tensors
 
 FORMAT = 1
 """Version of our checkpoints' metadata; raised when older readers would misread it."""
@@ -94,10 +93,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
         found, notes = read_torch_file(path, key)
         return Checkpoint(path, found, notes=tuple(notes))
     try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
-    except (SafetensorError, OSError) as error:
+        state, metadata = read_tensors(path)
+    except (OSError, ValueError) as error:
         raise OodbenchError(
             f"{path} is not a safetensors file, or cannot be read ({error}); fetch or save it again"
         ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -81,10 +82,11 @@ def to_markdown(leaderboard: Leaderboard) -> str:
     """In percent: per classifier and ID set the overviews of AUROC and both FPR@95, then every row."""
     parts = ["# OOD detection", "", *(f"- {line}" for line in legend(leaderboard)), ""]
     for block in leaderboard.blocks:
-        parts += [f"## {block_title(block)}", "", *(f"- {fact}" for fact in block_facts(block)), ""]
+        parts += [f"## {_markdown(block_title(block))}", ""]
+        parts += [*(f"- {_markdown(fact)}" for fact in block_facts(block)), ""]
         grids = (*overviews(block, leaderboard.grouped).values(), published_figures(block), every_row(block))
         for grid in filter(None, grids):
-            parts += [f"### {grid.title}", "", _markdown_table(grid), ""]
+            parts += [f"### {_markdown(grid.title)}", "", _markdown_table(grid), ""]
     return "\n".join(parts)
 
 
@@ -202,14 +204,15 @@ def _figures(estimates: Mapping[str, Estimate | None]) -> dict[str, float | None
 
 def _markdown_table(grid: Grid) -> str:
     lines = [[_markdown_cell(cell) for cell in line] for line in grid.lines]
-    header = [_one_column(title) for title in grid.header]
+    header = [*map(_markdown, grid.header)]
     return pd.DataFrame(lines, columns=header).to_markdown(index=False, disable_numparse=True)
 
 
-def _one_column(text: str) -> str:
-    return text.replace("|", "\\|")
-
-
 def _markdown_cell(cell: Cell) -> str:
-    text = _one_column(cell.text)
+    text = _markdown(cell.text)
     return f"**{text}**" if cell.standing == "best" else f"{text} {TIED_MARK}" if cell.standing else text
+
+
+def _markdown(text: str) -> str:
+    """Text that Markdown shows as it is: no table's edge, emphasis, link, formula, HTML or entity."""
+    return re.sub(r"[\\|*`<&$~]|(?<=\])[(\[]|\b_|_\b", lambda found: f"\\{found[0]}", text)

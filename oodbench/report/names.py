@@ -11,6 +11,7 @@ from pathlib import Path
 
 from oodbench.detectors.catalogue import catalogue
 from oodbench.errors import OodbenchError, unknown_name
+from oodbench.files import read_toml
 
 KINDS = ("detectors", "sets", "models", "groups")
 
@@ -35,7 +36,7 @@ class Names:
         """
         text = resources.files("oodbench.report").joinpath("names.toml").read_text(encoding="utf-8")
         merged = _checked(tomllib.loads(text), "names.toml")
-        for kind, names in (_read(path) if path else {}).items():
+        for kind, names in (_checked(read_toml(path), str(path)) if path else {}).items():
             merged[kind] |= names
         return cls(**merged)
 
@@ -69,13 +70,6 @@ def same_name(label: str) -> str:
 @cache
 def _catalogue_names() -> dict[str, str]:
     return {name: entry.name for entry in catalogue().values() for name in (entry.name, *entry.aliases)}
-
-
-def _read(path: Path) -> dict[str, dict[str, str]]:
-    try:
-        return _checked(tomllib.loads(Path(path).read_text(encoding="utf-8")), str(path))
-    except (OSError, ValueError) as error:
-        raise OodbenchError(f"{path} is not a TOML file that can be read: {error}") from error
 
 
 def _checked(values: Mapping[str, object], where: str) -> dict[str, dict[str, str]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import warnings
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from oodbench.errors import OodbenchError, unknown_name
+from oodbench.files import read_small
 from oodbench.metrics import METRICS
 from oodbench.report.comparison import Block, Estimate, Leaderboard, Mean, Row, mean_over
 from oodbench.report.names import same_name
@@ -91,7 +94,13 @@ def read_published(path: Path) -> pd.DataFrame:
         OodbenchError: see `with_published`.
     """
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False, encoding="utf-8")
+        content = io.BytesIO(read_small(path))
+        with warnings.catch_warnings():
+            # pandas would leave out, with a warning, what a line has more than the head.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            table = pd.read_csv(content, dtype=str, keep_default_na=False, index_col=False, encoding="utf-8")
+    except pd.errors.ParserWarning as error:
+        raise OodbenchError(f"{path}: a line has more cells than the head; put text with commas in quotes") from error
     except (OSError, ValueError) as error:
         raise OodbenchError(f"{path} is not a CSV file that can be read: {error}") from error
     known = (*KEYS, SOURCE, *METRICS, *SPREADS)

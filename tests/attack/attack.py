@@ -1,11 +1,14 @@
-"""Runs oodbench in hostile and unlucky situations, each as a real process: python -m tests.attack.attack FOLDER.
+"""Runs oodbench in hostile and unlucky situations: python -m tests.attack.attack FOLDER.
 
-Each ends as it should or is counted: with a traceback, by hanging, or with something lost (a file that is not there, a
-temporary that is, scores that are others). The last line says how many.
+Processes where it is the process that is tried (its outputs, its end, others beside it), else commands in this one, as
+the entry point runs them. Each ends as it should or is counted: with a traceback, by hanging, or with something lost (a
+file that is not there, a temporary that is, scores that are others). The last line says how many.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import random
@@ -16,16 +19,24 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from oodbench.cli import main
 from oodbench.run_folder import Result
 
 CHECKPOINT = Path(__file__).parents[2] / "results" / "baselines" / "digits-cnn8.safetensors"
 PATIENCE = 300
 """Seconds after which a command hangs."""
+
+
+class Hang(BaseException):
+    """A command took longer than PATIENCE; nothing that it does may catch it."""
+
+
 SMALL = ("--ood", "uniform", "--detector", "msp,odin", "--limit", "60")
 
 
@@ -71,17 +82,58 @@ class Attack:
         self, name: str, process: subprocess.Popen[str], *codes: int, holds: Callable[[], bool] | None = None
     ) -> None:
         """Count how a process ended, which should be with one of the codes and so that something holds."""
-        self.tally.tried += 1
         try:
             _, said = process.communicate(timeout=PATIENCE)
         except subprocess.TimeoutExpired:
             process.kill()
+            said = None
+        self._count(name, said, process.returncode, codes, holds)
+
+    def expect_here(
+        self, name: str, arguments: Sequence[object], *codes: int, holds: Callable[[], bool] | None = None
+    ) -> None:
+        """The same of a command in this process."""
+        out, code = io.StringIO(), 0
+        with self._as_started(arguments), redirect_stdout(out), redirect_stderr(out):
+            try:
+                main()
+            except SystemExit as end:
+                code = int(end.code or 0)
+            except Hang:
+                code = -1
+        self._count(name, None if code < 0 else out.getvalue(), code, codes, holds)
+
+    @contextmanager
+    def _as_started(self, arguments: Sequence[object]) -> Iterator[None]:
+        def hang(*_: object) -> None:
+            raise Hang
+
+        before, cache = sys.argv, os.environ.get("OODBENCH_CACHE")
+        sys.argv, os.environ["OODBENCH_CACHE"] = ["oodbench", *map(str, arguments)], str(self.cache)
+        handler = signal.signal(signal.SIGALRM, hang)
+        signal.alarm(PATIENCE)
+        try:
+            with contextlib.chdir(self.folder):
+                yield
+        finally:
+            signal.alarm(0)
+            signal.signal(signal.SIGALRM, handler)
+            sys.argv = before
+            if cache is None:
+                del os.environ["OODBENCH_CACHE"]
+            else:
+                os.environ["OODBENCH_CACHE"] = cache
+
+    def _count(
+        self, name: str, said: str | None, code: int, codes: Sequence[int], holds: Callable[[], bool] | None
+    ) -> None:
+        self.tally.tried += 1
+        if said is None:
             self.tally.hangs.append(name)
-            return
-        if "Traceback" in (said or ""):
+        elif "Traceback" in said:
             self.tally.tracebacks.append(f"{name}: {said}")
-        elif process.returncode not in codes:
-            self.tally.lost.append(f"{name}: ended with {process.returncode}: {said}")
+        elif code not in codes:
+            self.tally.lost.append(f"{name}: ended with {code}: {said}")
         elif holds and not holds():
             self.tally.lost.append(f"{name}: left something else")
 
@@ -96,7 +148,14 @@ def run_options(*more: object) -> tuple[object, ...]:
 def files(attack: Attack) -> Iterator[tuple[str, Sequence[object]]]:
     """(name, arguments) of commands that are given files which are none; all must be refused in words."""
     folder, draw = attack.folder, np.random.default_rng(0)
-    garbage = {"nothing": b"", "noise": draw.bytes(5000), "zeros": bytes(5000), "text": "ü[a]\n".encode() * 99}
+    garbage = {
+        "nothing": b"",
+        "noise": draw.bytes(5000),
+        "zeros": bytes(5000),
+        "text": "ü[a]\n".encode() * 99,
+        "utf-16": "seed = 1\n".encode("utf-16"),
+        "nested": b"a = " + b"[" * 50_000,
+    }
     (folder / "bad").mkdir()
     for name, content in garbage.items():
         for ending, option in (
@@ -104,13 +163,22 @@ def files(attack: Attack) -> Iterator[tuple[str, Sequence[object]]]:
             ("npy", "--ood=npy:"),
             ("tar", "--ood=tar:"),
             ("txt", "--ood=list:"),
+            ("parquet", "--ood=hf:"),
+            ("png", "--ood=folder:"),
             ("safetensors", "--model="),
             ("pt", "--model=resnet20="),
             ("toml", "--benchmark="),
         ):
-            path = folder / "bad" / f"{name}.{ending}"
+            path = folder / "bad" / f"{name}-{ending}" / f"bad.{ending}"
+            path.parent.mkdir()
             path.write_bytes(content or (b"[" if ending == "toml" else b""))  # an empty benchmark is the default one
-            yield f"{name} as {ending}", ("run", "--detector", "msp", f"{option}{path}", "--out", "never")
+            given = path.parent if "folder" in option else path
+            yield f"{name} as {ending}", ("run", "--detector", "msp", f"{option}{given}", "--out", "never")
+        path = folder / "bad" / name
+        path.write_bytes(content or b"[")  # no names are no fault
+        yield f"{name} as names", ("report", "whole", "--format", "latex", "--names", path)
+        yield f"{name} as published figures", ("report", "whole", "--published", path)
+        yield f"{name} as a guard", ("score", "--guard", path, "--model", CHECKPOINT, f"folder:{folder}")
         run = folder / "bad" / f"run-{name}"
         shutil.copytree(folder / "whole", run)
         (run / "card.json").write_bytes(content)
@@ -129,11 +197,43 @@ def files(attack: Attack) -> Iterator[tuple[str, Sequence[object]]]:
 
 def attack_files(attack: Attack) -> None:
     for name, arguments in files(attack):
-        attack.expect(name, attack.start(*arguments), 2, holds=lambda: not (attack.folder / "never").exists())
+        attack.expect_here(name, arguments, 2, holds=lambda: not (attack.folder / "never").exists())
+
+
+HOSTILE_NAMES = (
+    "scans[a]",
+    "pipe|d",
+    "=1+1",
+    "<b>x<b>",
+    "a'b\"c",
+    "$x_1$",
+    "two\nlines",
+    "x" * 245,
+    "\u202egnp",
+    os.fsdecode(b"not \xff utf-8"),
+)
+
+
+def attack_names(attack: Attack) -> None:
+    """A set called so is in all that is made of the run, or is refused."""
+    pixels = np.random.default_rng(1).integers(0, 256, (20, 8, 8), dtype=np.uint8)
+    for number, name in enumerate(HOSTILE_NAMES):
+        np.savez(attack.folder / f"{name}.npz", images=pixels)
+        run = ("run", "--model", CHECKPOINT, "--detector", "msp", "--limit", "30", "--out", f"named-{number}")
+        attack.expect_here(f"a set called {name!a}", (*run, "--ood", f"npz:{name}.npz"), 0, 2)
+        if (attack.folder / f"named-{number}" / "card.json").is_file():
+            for form in ("md", "csv", "html", "latex", "json"):
+                out = attack.folder / f"named-{number}" / f"report.{form}"
+                attack.expect_here(
+                    f"{form} of {name!a}",
+                    ("report", f"named-{number}", "--format", form, "-o", out),
+                    0,
+                    holds=out.is_file,
+                )
 
 
 def attack_outputs(attack: Attack) -> None:
-    """Outputs that are closed or full, disks without room, names as they come."""
+    """Outputs that are closed or full, disks without room."""
     reader, writer = os.pipe()
     os.close(reader)
     attack.expect("closed output", attack.start("report", "whole", stdout=writer), 0)
@@ -157,24 +257,9 @@ def attack_outputs(attack: Attack) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
 
     attack.expect("no room", attack.start(*run_options("--out", "full"), preexec_fn=no_room), 2)
-    attack.expect(
-        "report to a link",
-        attack.start("report", "whole", "-o", linked(attack)),
-        0,
-        holds=(attack.folder / "link.md").is_symlink,
-    )
-    attack.expect("report to a device", attack.start("report", "whole", "--format", "md", "-o", os.devnull), 0)
-    pixels = np.random.default_rng(1).integers(0, 256, (20, 8, 8), dtype=np.uint8)
-    for name in ("scans[a]", "pipe|d", "=1+1", "<b>x<b>", "a'b\"c", "$x_1$", "x" * 200, "\u202egnp"):
-        np.savez(attack.folder / f"{name}.npz", images=pixels)
-        out = f"named-{len(name)}-{ord(name[0])}"
-        process = attack.start(
-            "run", "--model", CHECKPOINT, "--detector", "msp", "--limit", "30", "--out", out, "--ood", f"npz:{name}.npz"
-        )
-        attack.expect(f"a set called {name}", process, 0, 2)
-        if (attack.folder / out / "card.json").is_file():
-            for form in ("md", "csv", "html", "latex"):
-                attack.expect(f"{form} of {name}", attack.start("report", out, "--format", form), 0)
+    link = linked(attack)
+    attack.expect_here("report to a link", ("report", "whole", "-o", link), 0, holds=link.is_symlink)
+    attack.expect_here("report to a device", ("report", "whole", "--format", "md", "-o", os.devnull), 0)
 
 
 def linked(attack: Attack) -> Path:
@@ -243,13 +328,14 @@ def kill(attack: Attack, name: str, after: float, how: signal.Signals, *argument
     attack.expect(name, process, 0, -how, 128 + how)
 
 
-def attacked(folder: Path, rounds: int = 10) -> Tally:
-    """All of it, in an empty folder."""
+def attacked(folder: Path, rounds: int = 3) -> Tally:
+    """All of it, in an empty folder; each signal once where there are three rounds."""
     attack = Attack(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    attack.expect("undisturbed", attack.start(*run_options("--out", "whole")), 0)
+    attack.expect_here("undisturbed", run_options("--out", "whole"), 0)
     assert json.loads((folder / "whole" / "card.json").read_text())["metrics"], "nothing to compare with"
     attack_files(attack)
+    attack_names(attack)
     attack_outputs(attack)
     attack_together(attack)
     attack_kills(attack, rounds)

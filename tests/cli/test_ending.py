@@ -34,6 +34,7 @@ def raising(error: BaseException) -> Callable[[], None]:
         (SystemExit(None), 0, ""),
         (SystemExit("in words"), 2, "in words"),
         (OodbenchError("thing"), 2, "Error: thing"),
+        (OodbenchError("a\x1b[31mb\u202ec\nd"), 2, "Error: a\\x1b[31mb\\u202ec\nd"),
         (click.UsageError("wrong"), 2, "wrong"),
         (OSError(errno.ENOSPC, "No space left on device", "a/b"), 2, "a/b: No space left on device; make room"),
         (PermissionError(errno.EACCES, "Permission denied", "a"), 2, "a: Permission denied; you may not"),

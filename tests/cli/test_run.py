@@ -16,8 +16,11 @@ import pytest
 import torch
 from torchvision.models import squeezenet1_1
 
+from oodbench.benchmark import Benchmark
 from oodbench.card import Card
 from oodbench.cli.options import split_list
+from oodbench.errors import OodbenchError
+from oodbench.files import LARGEST_TEXT
 from oodbench.report.formats import COLUMNS
 from tests.cli.conftest import Ended, check_interrupted
 
@@ -191,17 +194,48 @@ def test_a_missing_set_is_said_before_a_classifier_is_trained(
         ("ood = [", "not valid TOML"),
         ("oood = []", "did you mean ood"),
         ('id = ["a"]', "id"),
-        ("partial = 3", "'partial' must be true or false"),
-        ("expected = 3", "'expected' must be tables"),
-        ('[expected.svhn]\nimages = "many"', "'expected' must be tables"),
-        ("[expected.svhn]\nimage = 3", "'expected' must be tables"),
-        ("source = 3", "'source' must be"),
+        ("partial = 3", "partial is 3, not true or false"),
+        ("expected = 3", "expected is 3, not a table"),
+        ('[expected.svhn]\nimages = "many"', "expected must be tables"),
+        ("[expected.svhn]\nimage = 3", "expected must be tables"),
+        ("source = 3", "source is 3, not text"),
+        ("mean = 0.5", "mean is 0.5, not text or nothing"),
+        ("std = [0.5]", "std is [0.5], not text or nothing"),
+        ("fit = 3", "fit is 3, not text"),
+        ("parameters = 3", "parameters is 3, not a table"),
+        ("seed = true", "seed is True, not a whole number"),
+        ("seed = 9007199254740993", "not a whole number from 0 to 2^53"),
+        ("limit = 1" + "0" * 5000, "is not valid TOML"),
+        ("limit = 2.5", "limit is 2.5, not a whole number"),
+        ("version = true", "version is True, not a whole number"),
+        ("[parameters]\n'odin.epsilon' = 2026-01-01", "parameters is "),
+        ("parameters = " + "{a = " * 15 + "1" + "}" * 15, "parameters is "),
+        ("name = []", "name is [], not a name"),
+        ("ood = 3", "'ood' must be a list of names"),
+        ("tuning = 3", "tuning is 3, not a list"),
+        ("a = " + "[" * 100_000, "is not valid TOML"),
     ],
 )
 def test_bad_benchmark_files_are_refused(oodbench: Command, tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "bad.toml").write_text(text)
     ended = oodbench("run", "--benchmark", tmp_path / "bad.toml", "--out", tmp_path / "out")
     assert ended.code == 2 and message in ended.err
+
+
+def test_a_benchmark_in_another_encoding_is_refused_and_a_byte_order_mark_is_not(
+    oodbench: Command, tmp_path: Path
+) -> None:
+    text = 'ood = ["uniform"]\nname = "grün"\n'
+    path = tmp_path / "benchmark.toml"
+    for encoding in ("utf-16", "utf-32", "latin-1"):
+        path.write_bytes(text.encode(encoding))
+        ended = oodbench("run", "--benchmark", path, "--out", tmp_path / "out")
+        assert ended.code == 2 and "benchmark.toml is not valid TOML: it is not UTF-8" in ended.err
+    path.write_bytes(text.encode("utf-8-sig"))
+    assert Benchmark.load(str(path)).name == "grün"
+    path.write_bytes(b"#" * (LARGEST_TEXT + 1))
+    with pytest.raises(OodbenchError, match="more than 16,777,216 bytes"):
+        Benchmark.load(str(path))
 
 
 def test_an_out_that_cannot_be_written_is_refused_at_once(oodbench: Command, tmp_path: Path) -> None:

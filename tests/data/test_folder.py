@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
+import tarfile
 import warnings
 from pathlib import Path
 from typing import Any
@@ -296,6 +298,16 @@ def test_an_archive_of_impossible_size_is_refused(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("oodbench.data.folder.MOST_BYTES", 1000)
     with pytest.raises(OodbenchError, match="holds more than 0 GiB of images; unpack it"):
         read_archive("some", tmp_path / "some.tar.gz")
+
+
+def test_an_archive_that_is_packed_to_a_hundredth_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("oodbench.files.BOMB_BYTES", 1 << 20)
+    with tarfile.open(tmp_path / "bomb.tar.gz", "w:gz") as opened:
+        member = tarfile.TarInfo("a.bmp")
+        member.size = 2 << 20
+        opened.addfile(member, io.BytesIO(bytes(member.size)))
+    with pytest.raises(OodbenchError, match="unpacks to more than 2,097,152 bytes"):
+        read_archive("some", tmp_path / "bomb.tar.gz")
 
 
 def cut_short(path: Path) -> None:

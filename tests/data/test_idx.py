@@ -78,3 +78,16 @@ def test_images_and_labels_must_be_as_many(root: Path) -> None:
     (root / "t10k-labels-idx1-ubyte").write_bytes(idx_bytes(np.zeros(19, np.uint8)))
     with pytest.raises(OodbenchError, match="20 images but 19 labels"):
         read_idx("mnist", root, "test")
+
+
+def test_what_promises_more_than_can_be_packed_is_refused_before_it_is_unpacked(root: Path) -> None:
+    write_idx(root, packed=True)
+    path = root / "t10k-images-idx3-ubyte.gz"
+    honest = gzip.decompress(path.read_bytes())
+    path.write_bytes(gzip.compress(honest[:8] + b"\xff\xff\xff\xff" * 2 + honest[16:]))
+    with pytest.raises(OodbenchError, match="promises 368,934,881,302,392,340,500 bytes"):
+        read_idx("mnist", root, "test").read(0, 1)
+    # And no more is unpacked than it promises.
+    path.write_bytes(gzip.compress(honest + bytes(50 << 20)))
+    with pytest.raises(OodbenchError, match="15681 bytes after its header instead of 20×28×28"):
+        read_idx("mnist", root, "test").read(0, 1)

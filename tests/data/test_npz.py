@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from oodbench import OodbenchError
+from oodbench import OodbenchError, files
 from oodbench.data import npz
 from oodbench.data.load import load_id, load_images
 from oodbench.data.npz import read_npz
@@ -160,7 +160,7 @@ def test_what_memory_cannot_hold_is_refused(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(npz, "BOMB_BYTES", 1 << 20)
+    monkeypatch.setattr(files, "BOMB_BYTES", 1 << 20)
     np.savez_compressed(tmp_path / "bomb.npz", images=np.zeros((100, 128, 128), np.uint8))
     with pytest.raises(OodbenchError, match=r"images is 1,638,400 bytes packed into .*, which images are not"):
         read_npz("some", tmp_path / "bomb.npz")

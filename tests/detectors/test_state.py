@@ -23,6 +23,7 @@ from oodbench.detectors.state import load_state, read_state, save_state, state_h
 from oodbench.errors import NotFittedError, OodbenchError
 from oodbench.example import make_example
 from oodbench.outputs import FitData, Needs, Outputs
+from oodbench.tensor_file import read_tensors, sealed
 from tests.detectors.sound import Wrapper
 
 
@@ -169,9 +170,33 @@ def test_files_that_are_none_of_ours(tmp_path: Path) -> None:
     with pytest.raises(OodbenchError, match="fit the detector again"):
         load_state(path)
     facts = {"format": "1", "oodbench": "9", "label": "gone(k=1)", "values": "{}"}
-    save_file({"weight": torch.zeros(1)}, path, metadata=facts)
+    path.write_bytes(sealed({"weight": torch.zeros(1)}, facts))
     with pytest.raises(OodbenchError, match="no detector 'gone'"):
         load_state(path)
-    save_file({"weight": torch.zeros(1)}, path, metadata=facts | {"format": "2"})
+    path.write_bytes(sealed({"weight": torch.zeros(1)}, facts | {"format": "2"}))
     with pytest.raises(OodbenchError, match="format 1"):
         load_state(path)
+
+
+def test_a_file_that_was_edited_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "state.safetensors"
+    save_state(fitted("lc"), path)
+    tensors, facts = read_tensors(path)
+    assert read_state(path)[0] == "lc" and set(facts) == {"format", "oodbench", "label", "values", "checksum"}
+    for name in facts:
+        for changed in ({**facts, name: f"{facts[name]} "}, {key: one for key, one in facts.items() if key != name}):
+            save_file(tensors, path, metadata=changed)
+            with pytest.raises(OodbenchError, match="not, bit by bit, what was saved"):
+                load_state(path)
+    save_file({name: tensor + 1 for name, tensor in tensors.items()}, path, metadata=facts)
+    with pytest.raises(OodbenchError, match="not, bit by bit"):
+        load_state(path)
+
+
+@pytest.mark.parametrize("values", ["", "{", "[]", "3", "null", '{"base": 3}', "[" * 100_000, "{}"])
+def test_values_that_are_none_are_refused_although_the_checksum_is_theirs(tmp_path: Path, values: str) -> None:
+    path = tmp_path / "state.safetensors"
+    for facts in ({"format": "1", "label": "lc", "values": values}, {"format": "1", "label": "lc"}):
+        path.write_bytes(sealed({"base/weight": torch.zeros(1)}, facts))
+        with pytest.raises(OodbenchError, match="cannot be read as a detector's state"):
+            load_state(path)

@@ -73,6 +73,7 @@ def test_every_format_shows_them(measured: Leaderboard, tmp_path: Path) -> None:
         ("", "not a CSV file"),
         ("id,detector,ood\nshapes,good,near\n", "no column source"),
         ("id,detector,ood,source,aurok\n", "did you mean auroc"),
+        ("id,detector,ood,source,auroc\nshapes,good,near,Smith, 2020,0.9\n", "a line has more cells than the head"),
         ("id,detector,ood,source,auroc\nshapes,good,near,x,97.5\n", "line 2: auroc is '97.5'.*fraction"),
         ("id,detector,ood,source,auroc\nshapes,good,near,x,high\n", "line 2: auroc is 'high'"),
         ("id,detector,ood,source,auroc\nshapes,good,near,x,nan\n", "line 2: auroc is 'nan'"),
