@@ -84,7 +84,7 @@ def bases(
     wanted = []
     for one in there:
         if isinstance(one, str):
-            wanted.append(Wanted(one, one, stretched(id_set.image_shape)))
+            wanted.append(Wanted(one, one, stretched(id_set.image_shape), retrain=benchmark.retrain))
             continue
         # Labels of somebody's set tell the classes that it shows; the classifier may know more.
         if one.num_classes < id_set.num_classes or (id_set.published and one.num_classes > id_set.num_classes):
@@ -95,7 +95,7 @@ def bases(
         # Beside a network of another project, detectors' own are the small one for that size of image.
         architecture = one.name if one.name in MODELS else default_model(one.image_shape)
         name = one.name if names.count(one.name) == 1 else f"{one.name}-{one.content_hash()[:6]}"
-        wanted.append(Wanted(name, architecture, one.form, given=one))
+        wanted.append(Wanted(name, architecture, one.form, given=one, retrain=benchmark.retrain))
     if len({one.name for one in wanted}) < len(wanted):
         raise OodbenchError("the same classifier is named twice; name each once")
     return wanted
@@ -160,10 +160,11 @@ def _own(part: Detector, bases: Sequence[Wanted], reference: str | None) -> list
         alike.setdefault(("" if reference else base.architecture, form, start), []).append(base.name)
     training = [one for one in parameters(type(part)) if one.training]
     given = {one.name: getattr(part, one.name) for one in training if getattr(part, one.name) != one.default}
+    own = Wanted("", "", bases[0].form, None, reference, part.reads, given, retrain=bases[0].retrain)
     return [
         (
             tuple(models),
-            Wanted(f"{models[0]}+{label(part)}", architecture, form, None, reference, part.reads, given, start=start),
+            replace(own, name=f"{models[0]}+{label(part)}", architecture=architecture, form=form, start=start),
         )
         for (architecture, form, start), models in alike.items()
     ]

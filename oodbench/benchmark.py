@@ -22,7 +22,7 @@ DEFAULT = "digits"
 
 _DECIDED = ("id", "ood", "name", "parameters", "expected")
 PREPROCESS = ("resize", "crop", "interpolation", "preprocess")
-_SELDOM = (*PREPROCESS, "tuning", "expected", "source", "partial", "missing")
+_SELDOM = (*PREPROCESS, "retrain", "tuning", "expected", "source", "partial", "missing")
 """Fields that stand on a card only where they say something, so that benchmarks from before they were are the same."""
 
 VERSION = 1
@@ -43,6 +43,7 @@ class Benchmark:
         mean, std: input normalisation of checkpoints that do not know theirs: numbers separated by commas, or a name.
         resize, crop, interpolation, preprocess: how images become their input: 256 or "224x224", 224, "bicubic"; or the
             name of published weights, "ResNet50_Weights.IMAGENET1K_V2".
+        retrain: whether classifiers that come with oodbench are trained on this machine instead; they score otherwise.
         detectors: names with parameters, e.g. `odin(norm=l2)`, or from Python Detector objects; None are the default
             ones of the catalogue, on anything but the default ID set and classifier without those that train one.
         parameters: hyper-parameters of all detectors of a name, e.g. {"odin.epsilon": 0.002}.
@@ -69,6 +70,7 @@ class Benchmark:
     crop: str | int | None = None
     interpolation: str | None = None
     preprocess: str | None = None
+    retrain: bool = False
     parameters: Mapping[str, Any] = field(default_factory=dict)
     fit: str | None = None
     fit_limit: int = 5000

@@ -111,6 +111,7 @@ BENCHMARK: Fields = {
     "preprocess?": TEXT | NOTHING,
     "source?": TEXT,
     "partial?": Kind("true or false", lambda value: isinstance(value, bool)),
+    "retrain?": Kind("true or false", lambda value: isinstance(value, bool)),
     "missing?": TEXTS,
     "tuning?": listed(TABLE),
     "expected?": table(TABLE),

@@ -24,6 +24,7 @@ from oodbench.models.catalogue import MODELS
 from oodbench.plan import Machine, make_plan
 from oodbench.progress import Reporter
 from oodbench.recipes.catalogue import PLAIN
+from oodbench.recipes.obtain import with_oodbench
 from oodbench.run_folder import CARD_FILE, Result
 from oodbench.runner import run
 
@@ -260,7 +261,8 @@ def rerun(baseline: Result, machine: Machine, reporter: Reporter | None = None) 
         benchmark = Benchmark(**_relocated(baseline.card.benchmark, baseline.path.parent, Path()))
     except TypeError as error:
         raise OodbenchError(f"the benchmark on {baseline.path} is none of this oodbench: {error}") from error
-    trained = [one for one in make_plan(benchmark, machine).assignments if one.wanted.is_trained]
+    plan = make_plan(benchmark, machine)
+    trained = [one for one in plan.assignments if one.wanted.is_trained and not with_oodbench(one.wanted, plan.whole)]
     missing = [
         "the classifier" if one.wanted.recipe == PLAIN else f"the classifier of {', '.join(one.detectors)}"
         for one in trained

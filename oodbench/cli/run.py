@@ -27,6 +27,7 @@ DATA = {"id", "fit", "ood", "validation_ood", "limit", "fit_limit", "seed"}
 @click.option("--ood", multiple=True, metavar="NAME|GROUP|npz:PATH|folder:PATH|…", help="The OOD sets.")
 @click.option("--validation-ood", multiple=True, metavar="NAME|…", help="OOD sets that detectors may choose on.")
 @click.option("--model", "models", multiple=True, metavar="NAME|PATH|NAME=PATH", help="Classifiers.")
+@click.option("--retrain", is_flag=True, default=None, help="Classifiers that come with oodbench trained here.")
 @preprocess_options
 @click.option("--set", "parameters", multiple=True, metavar="DETECTOR.PARAMETER=VALUE", help="A hyper-parameter.")
 @click.option("--limit", type=int, help="Draw at most so many images of each set.")

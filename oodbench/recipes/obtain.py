@@ -1,4 +1,7 @@
-"""The classifiers that a run needs: given, loaded, derived from others, or trained once and kept by what decides it."""
+"""The classifiers that a run needs: given, loaded, derived from others, or trained once and kept by what decides it.
+
+Those of the default run come with the package, so that its scores are the same wherever it runs.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +31,9 @@ from oodbench.resume import is_damaged
 if TYPE_CHECKING:
     from oodbench.recipes.sheet import Sheet
 
+WITH_OODBENCH = Path(__file__).with_name("trained")
+"""Checkpoints that come with the package, named as in the cache, after all that decides a training."""
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -43,6 +49,7 @@ class Wanted:
         parameters: what a detector says of its training, where that is not the default.
         members: names of those that it is derived from.
         start: what its training starts from, of recipes that fine-tune.
+        retrain: it is trained on this machine, also where it comes with oodbench.
     """
 
     name: str
@@ -54,6 +61,7 @@ class Wanted:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     members: tuple[str, ...] = ()
     start: Classifier | None = None
+    retrain: bool = False
 
     @property
     def image_shape(self) -> ImageShape:
@@ -105,12 +113,14 @@ def obtain(
 
 
 def _trained(wanted: Wanted, recipe: Recipe, id_set: InDistribution, device: torch.device, reporter: Reporter) -> Path:
-    """The checkpoint of a training on the whole training split of the ID set, done now or earlier."""
-    assert recipe.settings is not None and recipe.train is not None
-    settings = changed(recipe.defaults(id_set, wanted.architecture, wanted.start is not None), wanted.parameters)
-    checkpoint = _cached(wanted, settings, id_set)
+    """The checkpoint of a training on the whole training split of the ID set: with oodbench, or done now or earlier."""
+    assert recipe.train is not None
     by = "" if wanted.recipe == PLAIN else f" by the recipe {wanted.recipe}"
     what = f"{wanted.start.name if wanted.start else wanted.architecture}{by} on {id_set.name}"
+    if ours := with_oodbench(wanted, id_set):
+        reporter.say(f"classifier: {what}, comes with oodbench (`oodbench run --retrain` trains it)")
+        return ours
+    checkpoint = cache_folder() / "classifiers" / _file_name(wanted, id_set)
     if checkpoint.is_file():
         if _is_sound(checkpoint):
             reporter.say(f"classifier: {what}, trained earlier ({checkpoint})")
@@ -128,7 +138,7 @@ def _trained(wanted: Wanted, recipe: Recipe, id_set: InDistribution, device: tor
         id_set.test,
         num_classes=id_set.num_classes,
         form=wanted.form,
-        settings=settings,
+        settings=_settings(wanted, id_set),
         checkpoint=checkpoint,
         device=device,
         reporter=reporter,
@@ -145,20 +155,32 @@ def _is_sound(checkpoint: Path) -> bool:
         return False
 
 
-def _cached(wanted: Wanted, settings: Any, id_set: InDistribution) -> Path:
+def with_oodbench(wanted: Wanted, id_set: InDistribution) -> Path | None:
+    """The checkpoint of what would be trained, if it comes with oodbench; None if it does not, or shall not serve."""
+    checkpoint = WITH_OODBENCH / _file_name(wanted, id_set)
+    return checkpoint if checkpoint.is_file() and not wanted.retrain else None
+
+
+def _settings(wanted: Wanted, id_set: InDistribution) -> Any:
+    defaults = find_recipe(wanted.recipe).defaults(id_set, wanted.architecture, wanted.start is not None)
+    return changed(defaults, wanted.parameters)
+
+
+def _file_name(wanted: Wanted, id_set: InDistribution) -> str:
+    """Of the checkpoint of a training, after all that decides what is trained."""
     fit = id_set.fit
     decides = [
         wanted.recipe,
         wanted.architecture,
         key_of(wanted.form),
-        asdict(settings),
+        asdict(_settings(wanted, id_set)),
         fit.content_hash,
         fit.labels_hash,
         *([wanted.start.content_hash()] if wanted.start else []),
     ]
     key = hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:12]
     names = [id_set.name, wanted.architecture, *([] if wanted.recipe == PLAIN else [wanted.recipe])]
-    return cache_folder() / "classifiers" / f"{safe_name('-'.join(names))}-{key}.safetensors"
+    return f"{safe_name('-'.join(names))}-{key}.safetensors"
 
 
 def _checkpoint(wanted: Wanted, classes: int) -> Classifier:
