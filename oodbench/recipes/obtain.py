@@ -104,10 +104,27 @@ def obtain(
     return Obtained(classifier.to(device), _sheet(recipe, checkpoint))
 
 
+def images_to_train_on(wanted: Wanted, id_set: InDistribution) -> int:
+    """Images that its training takes, each as often as there are epochs; 0 where it is not trained."""
+    if not wanted.is_trained:
+        return 0
+    return epochs_of(_settings(wanted, find_recipe(wanted.recipe), id_set)) * len(id_set.fit)
+
+
+def epochs_of(settings: Any) -> int:
+    """Epochs of a recipe's settings, which are those of a training or have such."""
+    epochs: int = getattr(settings, "training", settings).epochs
+    return epochs
+
+
+def _settings(wanted: Wanted, recipe: Recipe, id_set: InDistribution) -> Any:
+    return changed(recipe.defaults(id_set, wanted.architecture, wanted.start is not None), wanted.parameters)
+
+
 def _trained(wanted: Wanted, recipe: Recipe, id_set: InDistribution, device: torch.device, reporter: Reporter) -> Path:
     """The checkpoint of a training on the whole training split of the ID set, done now or earlier."""
-    assert recipe.settings is not None and recipe.train is not None
-    settings = changed(recipe.defaults(id_set, wanted.architecture, wanted.start is not None), wanted.parameters)
+    assert recipe.train is not None
+    settings = _settings(wanted, recipe, id_set)
     checkpoint = _cached(wanted, settings, id_set)
     by = "" if wanted.recipe == PLAIN else f" by the recipe {wanted.recipe}"
     what = f"{wanted.start.name if wanted.start else wanted.architecture}{by} on {id_set.name}"
