@@ -17,7 +17,7 @@ def starting(command: str, logged: bool = True) -> Iterator[None]:
     Args:
         logged: whether it is said where standard error is no terminal, too.
     """
-    text = f"oodbench {command}: starting, importing torch …"
+    text = f"oodbench {command}: starting (importing torch)"
     shown = sys.stderr is not None and os.environ.get("RANK", "0") == "0"  # of torchrun's processes one speaks
     erased = shown and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
     if erased or (shown and logged):
