@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from functools import reduce
 from itertools import chain, product
+from operator import or_
 from typing import Any
 
 import numpy as np
@@ -16,19 +18,48 @@ from oodbench.data.inputs import Form
 from oodbench.data.made import make_proxy
 from oodbench.data.noise import DerivedSource
 from oodbench.data.reading import Shard, side_by_side
+from oodbench.detectors.base import Detector
 from oodbench.distributed import ALONE, Cutting, Ranks
 from oodbench.metrics import accuracy, evaluate
-from oodbench.outputs import FitData, Outputs
+from oodbench.outputs import FitData, Needs, Outputs
+from oodbench.own_sets import MOST
 from oodbench.plan import Plan, refuse_leaks
+from oodbench.progress import FIT, TRAINING_PASS, whole
 from oodbench.recipes.catalogue import RECIPES
+from oodbench.recipes.obtain import images_to_train_on
 from oodbench.report.worst import Pictures
 from oodbench.run_folder import Scores
 from oodbench.store import SHARD
-from oodbench.subject import Subject
+from oodbench.subject import Found, Subject
 from oodbench.worst_seen import WorstSeen
 
 Answers = Mapping[tuple[str, ImageSet], np.ndarray]
 """(classifier, set) → int64 answers: classes, or a number of classes, where the answer beyond them was given."""
+
+
+def expect(plan: Plan, ranks: Ranks = ALONE) -> None:
+    """Say what the run comes to, as far as the plan knows: trainings, images to be passed, detectors to be fitted."""
+    test, images, fitted, scored = plan.id_set.test, plan.id_set.fit, 0, 0.0
+    made = min(len(test), plan.benchmark.limit or MOST) * len(plan.inverted)
+    for one in plan.assignments:
+        whole().expect("training", TRAINING_PASS * images_to_train_on(one.wanted, plan.whole))
+        of_form, validation = plan.sets[one.wanted.form]
+        if any(detector.learns() for detector in one.detectors.values()):
+            needs = reduce(or_, (detector.fit_needs for detector in one.detectors.values()), Needs())
+            fitted += len(images) * (1 + len(_proxies(needs, bool(validation)))) + sum(map(len, validation))
+            whole().expect("detectors", FIT * len(one.detectors))
+        shown = len(test) + sum(map(len, of_form)) + made * len(one.models)
+        scored += shown * _passes(one.detectors.values(), one.recipe.combine is not None)
+    if ranks.count > 1:  # of which each does its part; then the first finds all of it
+        whole().expect("shared", (fitted + scored) / ranks.count)
+    else:
+        whole().expect("fit images", fitted)
+        whole().expect("sets", scored)
+
+
+def _passes(detectors: Iterable[Detector], is_combined: bool) -> float:
+    """What it costs an image, in passes, to be scored by all of them; see `Detector.passes`."""
+    return (0.0 if is_combined else 1.0) + sum(detector.passes for detector in detectors)
 
 
 def fit(plan: Plan, subjects: Sequence[Subject], ranks: Ranks = ALONE) -> None:
@@ -41,7 +72,7 @@ def fit(plan: Plan, subjects: Sequence[Subject], ranks: Ranks = ALONE) -> None:
     validation = {one: plan.sets[one.classifier.form][1] for one in learners}
     wanted: dict[Form, set[str]] = {}
     for one in learners:
-        wanted.setdefault(one.classifier.form, set()).update(_proxies(one, bool(validation[one])))
+        wanted.setdefault(one.classifier.form, set()).update(_proxies(one.fit_needs, bool(validation[one])))
     made = {
         form: [make_proxy(name, images, plan.benchmark.seed, form) for name in sorted(names)]
         for form, names in wanted.items()
@@ -55,29 +86,35 @@ def fit(plan: Plan, subjects: Sequence[Subject], ranks: Ranks = ALONE) -> None:
         role = roles[shard.images]
         if role == "proxy":
             of_form = [one for one in learners if shard.images in made[one.classifier.form]]
-            return [one for one in of_form if shard.images.name in _proxies(one, bool(validation[one]))]
+            return [one for one in of_form if shard.images.name in _proxies(one.fit_needs, bool(validation[one]))]
         return [one for one in learners if role == "fit" or shard.images in validation[one]]
 
     def visit(shard: Shard) -> None:
         for one in readers(shard):
             if one.is_kept:
-                one.fit_part(shard, roles[shard.images])
+                passed(shard, one, "shared")
+
+    def passed(shard: Shard, one: Subject, stage: str) -> Found:
+        role = roles[shard.images]
+        whole().doing(f"passing {role} images of {shard.images.name}: {one.classifier.name}")
+        with whole().step(stage, len(shard)):
+            return one.fit_part(shard, role)
 
     ranks.fill(subjects, groups, Cutting(SHARD, plan.machine.workers, _forms(learners)), visit)
     with closing(_shards(plan, groups if ranks.is_first else [], learners)) as walk:
         for shard, one in ((part, one) for part in walk for one in readers(part)):
-            found = one.fit_part(shard, roles[shard.images])
+            found = passed(shard, one, "fit images")
             parts[one].setdefault(shard.images, []).append(found.outputs)
             for label, rows in found.products.items():
                 reduced[one].setdefault(label, []).append(Outputs(rows))
     for one in subjects if ranks.is_first else ():
-        one.fit(*_fit_data(one, images, roles, parts[one], reduced[one]))
+        with whole().step("detectors", len(one.detectors) if one.learns else 0, FIT):
+            one.fit(*_fit_data(one, images, roles, parts[one], reduced[one]))
     ranks.share_fitted(live)
 
 
-def _proxies(subject: Subject, validated: bool) -> frozenset[str]:
-    """The proxies that the detectors compare ID with; some only where the user named no validation set."""
-    needs = subject.fit_needs
+def _proxies(needs: Needs, validated: bool) -> frozenset[str]:
+    """The proxies that detectors of these needs compare ID with; some only where the user named no validation set."""
     return needs.named("proxy") | (frozenset() if validated else needs.named("validation-proxy"))
 
 
@@ -104,10 +141,21 @@ def pass_scored(plan: Plan, subjects: Sequence[Subject], ranks: Ranks) -> None:
     def visit(shard: Shard) -> None:
         for one in _showing(plan, subjects, shard):
             if one.is_kept:
-                one.score_part(shard, _role(plan, shard))
+                with _passing(plan, subjects, shard, one, "shared"):
+                    one.score_part(shard, _role(plan, shard))
 
     cutting = Cutting(SHARD, plan.machine.workers, _forms(subjects))
     ranks.fill(subjects, _scored_groups(plan, subjects), cutting, visit)
+
+
+@contextmanager
+def _passing(plan: Plan, subjects: Sequence[Subject], shard: Shard, one: Subject, stage: str) -> Iterator[None]:
+    """Tell which set it is of how many."""
+    sets = [*chain(*_scored_groups(plan, subjects))]
+    number = sets.index(shard.images) + 1
+    whole().doing(f"passing set {number} of {len(sets)}, {shard.images.name}: {one.classifier.name}")
+    with whole().step(stage, len(shard), _passes(one.detectors.values(), one.combine is not None)):
+        yield
 
 
 def _showing(plan: Plan, subjects: Sequence[Subject], shard: Shard) -> list[Subject]:
@@ -126,7 +174,8 @@ def score(plan: Plan, subjects: Sequence[Subject]) -> tuple[Scores, Answers, dic
     worst, test = WorstSeen(), plan.id_set.test
     with closing(_shards(plan, _scored_groups(plan, subjects), subjects)) as walk:
         for shard, one in ((part, one) for part in walk for one in _showing(plan, subjects, part)):
-            found, given = one.score(shard, _role(plan, shard))
+            with _passing(plan, subjects, shard, one, "sets"):
+                found, given = one.score(shard, _role(plan, shard))
             answers.setdefault((one.classifier.name, shard.images), []).append(given)
             for model in one.rows_of(shard.images):
                 worst.see(model, shard, one.classifier.form, found, lowest=shard.images is test)

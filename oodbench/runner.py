@@ -12,12 +12,12 @@ from oodbench.benchmark import Benchmark
 from oodbench.classifier import Classifier
 from oodbench.distributed import ALONE, Ranks
 from oodbench.errors import OodbenchError
-from oodbench.measure import fit, metrics, pass_scored, score
+from oodbench.measure import expect, fit, metrics, pass_scored, score
 from oodbench.own_sets import MOST, inverted_set
 from oodbench.plan import Machine, Plan, make_plan
 from oodbench.precision import Precision
-from oodbench.progress import Reporter, listening
-from oodbench.recipes.obtain import Obtained, obtain
+from oodbench.progress import TRAINING_PASS, Reporter, listening, whole
+from oodbench.recipes.obtain import Obtained, images_to_train_on, obtain
 from oodbench.record import card, overlaps, sheet_of
 from oodbench.run_folder import Result
 from oodbench.store import Store
@@ -41,7 +41,8 @@ def run(
             torch module is taken to have the classes of the ID set and to take its images; `benchmark.mean` and `std`
             say how those are normalised.
         machine: data root, device, batch size, workers and store.
-        reporter: hears decisions and progress.
+        reporter: hears decisions, and where the run is: what is being done, the share that is done, the time that is
+            left (`oodbench.progress.Reporter.at`).
         sets: image sets by the names that the benchmark calls them by, before any others: what `as_image_set` takes,
             such as torch data sets, loaders, arrays with or without labels.
         progress: print both, as the command line does, where no reporter is given.
@@ -75,7 +76,8 @@ def run_among(
         ranks: see `distributed.joined`.
     """
     placed = ranks.placed(machine or Machine())
-    with listening(reporter := reporter or Reporter()):
+    with listening(reporter := reporter or Reporter()) as progress:
+        progress.doing("looking for the data and the classifiers")
         plan = ranks.first(lambda: make_plan(benchmark or Benchmark(), placed, classifiers, sets))
         return _carried_out(plan, reporter, ranks)
 
@@ -91,6 +93,7 @@ def run_plan(plan: Plan, reporter: Reporter) -> Result:
 def _carried_out(plan: Plan, reporter: Reporter, ranks: Ranks) -> Result | None:
     for note in plan.notes:
         reporter.say(note)
+    expect(plan, ranks)
     obtained = ranks.first(lambda: _obtained(plan, reporter))
     store = ranks.store(plan.machine, reporter)
     subjects = _subjects(plan, obtained, store, reporter)
@@ -102,6 +105,7 @@ def _carried_out(plan: Plan, reporter: Reporter, ranks: Ranks) -> Result | None:
     if not ranks.is_first:
         return None
     scores, answers, worst = score(plan, subjects)
+    whole().doing("working out the figures")
     rows = metrics(plan, subjects, scores, answers)
     store.trim()
     if kept := sum(one.from_store for one in subjects):
@@ -151,9 +155,11 @@ def _console() -> Reporter:
 def _obtained(plan: Plan, reporter: Reporter) -> list[Obtained]:
     """The classifiers of the assignments, each under its name in the results."""
     found: dict[str, Classifier] = {}
-    obtained = []
+    obtained: list[Obtained] = []
     for one in plan.assignments:
-        got = obtain(one.wanted, plan.whole, plan.device, reporter, found)
+        whole().doing(f"classifier {len(obtained) + 1} of {len(plan.assignments)}: {one.wanted.name}")
+        with whole().step("training", images_to_train_on(one.wanted, plan.whole), TRAINING_PASS):
+            got = obtain(one.wanted, plan.whole, plan.device, reporter, found)
         named = found[one.wanted.name] = got.classifier.called(one.wanted.name)
         obtained.append(Obtained(named, got.sheet))
     return obtained

@@ -45,8 +45,8 @@ from oodbench.inversion.reconstruction import compare
 from oodbench.inversion.settings import InversionSettings, PyramidSettings, ReconstructionSettings, setting
 from oodbench.pixels import to_unit
 from oodbench.plan import Machine, choose_device
-from oodbench.progress import Reporter
-from oodbench.recipes.obtain import obtain
+from oodbench.progress import TRAINING_PASS, Reporter, listening
+from oodbench.recipes.obtain import images_to_train_on, obtain
 from oodbench.report.sheets import save_sheets
 
 DEFAULT_SEEDS = 3
@@ -207,7 +207,10 @@ def _subject(benchmark: Benchmark, question: Question, machine: Machine, reporte
         wanted = replace(wanted, parameters=OVERFITTING | {"epochs": overfit.overfit_epochs})
     # Every epoch of a training is tested: few images will do for one of hundreds of epochs.
     tested = replace(id_set, test=id_set.test.drawn(TESTED, benchmark.seed)) if overfit.overfit else id_set
-    classifier = obtain(wanted, tested, device, reporter).classifier
+    with listening(reporter) as progress:
+        progress.doing(f"classifier: {wanted.name}")
+        with progress.step("training", images_to_train_on(wanted, tested), TRAINING_PASS):
+            classifier = obtain(wanted, tested, device, reporter).classifier
     real = id_set.fit.drawn(GENERATED, benchmark.seed)
     decided = "; ".join(filter(None, (describe(real, real.read(0, 1)[0], classifier.form), *real.notes)))
     if decided:

@@ -36,7 +36,7 @@ from oodbench.memory import LARGEST, fitting_batch, is_exhausted
 from oodbench.outputs import FitData, Head, Needs, Outputs
 from oodbench.parameters import parameters
 from oodbench.precision import FULL, Precision
-from oodbench.progress import Reporter
+from oodbench.progress import Reporter, whole
 from oodbench.store import NO_STORE, Store, address
 
 DATA = ("data.inputs", "data.matching", "data.preprocess", "data.transform")
@@ -138,9 +138,12 @@ class Subject:
 
     def fit(self, data: FitData, reduced: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Fit every detector."""
-        for label, detector in self.detectors.items():
+        progress = whole()
+        for number, (label, detector) in enumerate(self.detectors.items(), start=1):
+            progress.doing(f"fitting detector {number} of {len(self.detectors)}: {label}, {self.classifier.name}")
             with self.timed(f"fit {label}"):
                 self.detectors[label] = detector.fit(data._replace(reduced=reduced.get(label, {})))
+            progress.advance(1)
 
     def score(self, shard: Shard, role: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """The scores of a shard by detector, and the answers."""
@@ -216,16 +219,14 @@ class Subject:
             facts["matching"] = shard.matching(self.classifier.preprocess)
         before = sum(seconds for what, seconds in self.seconds.items() if what.startswith("score "))
         with self.timed(f"network {role}"):
-            span = "" if len(shard) == len(shard.images) else f", images {shard.start:,} to {shard.stop - 1:,}"
-            what = f"{self.classifier.name}: {shard.images.name} ({role}{span})"
-            outputs, made = self._passed(images, what, role, needs, products)
+            outputs, made = self._passed(images, role, needs, products)
         # What detectors did meanwhile is counted as theirs.
         after = sum(seconds for what, seconds in self.seconds.items() if what.startswith("score "))
         self.seconds[f"network {role}"] -= after - before
         return dict(outputs.tensors()), made, facts
 
     def _passed(
-        self, images: Tensor, what: str, role: str, needs: Needs, products: Sequence[Product]
+        self, images: Tensor, role: str, needs: Needs, products: Sequence[Product]
     ) -> tuple[Outputs, dict[str, dict[str, Tensor]]]:
         """One pass of the images of a shard; begun anew, in smaller batches, where memory runs out."""
         makes = {one.name: one.make for one in products}
@@ -233,10 +234,9 @@ class Subject:
             size, count = self._size(), PassCount()
             # Batches of even size: a last one of a few images would be computed by other kernels than the rest.
             batches = images.tensor_split(math.ceil(len(images) / size))
-            # What is tracked is what goes in: of what comes out, the bar would hold a batch while the next one passes.
-            tracked = self.reporter.track(batches, what, len(batches))
             try:
-                with closing(passes(self.classifier, tracked, needs, count, self._keepable, self.precision)) as live:
+                counted = _counted(batches)
+                with closing(passes(self.classifier, counted, needs, count, self._keepable, self.precision)) as live:
                     found = collected(live, makes)
             except (RuntimeError, MemoryError) as error:
                 if not is_exhausted(error):
@@ -320,6 +320,13 @@ class Subject:
             yield
         finally:
             self.seconds[what] += time.perf_counter() - started
+
+
+def _counted(batches: Sequence[Tensor]) -> Iterator[Tensor]:
+    """The batches, each told once it has passed: of what goes in, so that nothing of what comes out is held."""
+    for batch in batches:
+        yield batch
+        whole().advance(len(batch))
 
 
 def _network_code(network: nn.Module) -> list[str] | None:

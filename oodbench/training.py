@@ -22,6 +22,7 @@ from oodbench.models.catalogue import MODELS, build
 from oodbench.models.checkpoint import save_checkpoint
 from oodbench.parameters import check_parameters, parameter
 from oodbench.pixels import Pixels, augmented, channel_statistics, in_memory, to_unit
+from oodbench.progress import whole
 from oodbench.resume import read_resume, save_resume
 from oodbench.transfer import sent
 
@@ -198,6 +199,7 @@ def optimise(
     reports = _resumed(resume, identity, module, optimiser, objective)
     for epoch in range(len(reports), settings.epochs):
         started = time.monotonic()
+        whole().doing(f"{what}, epoch {epoch + 1} of {settings.epochs}")
         # A seed an epoch: where a training resumes, the random numbers are what they would have been.
         torch.manual_seed(settings.seed * 1_000_003 + epoch + 1)
         loss = run_epoch(classifier, optimiser, fit, settings, epoch, objective, mix)
@@ -289,6 +291,7 @@ def run_epoch(
         # Read at the end: reading each would make a GPU wait.
         losses.append(loss.detach())
         sizes.append(len(chosen))
+        whole().advance(len(chosen))
     return float(np.average(torch.stack(losses).tolist(), weights=sizes))
 
 

@@ -94,4 +94,4 @@ def test_progress_is_printed_where_it_is_asked_for(
     assert capsys.readouterr().err == ""
     run(work, [small_classifier], Machine(store=False), progress=True)
     printed = capsys.readouterr().err
-    assert "small: dark (OOD)" in printed and "resized 12×10 → 8×8" in printed
+    assert "0% done: looking for the data and the classifiers" in printed and "resized 12×10 → 8×8" in printed

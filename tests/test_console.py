@@ -13,7 +13,7 @@ from oodbench.console import ConsoleReporter
 from oodbench.data.folder import read_folder
 from oodbench.data.preprocess import Preprocess
 from oodbench.data.reading import shards
-from oodbench.progress import counted, listening
+from oodbench.progress import At, counted, listening
 from tests.data.forms import pixels, write_pngs
 
 
@@ -81,3 +81,33 @@ def test_who_listens_hears_how_far_a_set_is_read(tmp_path: Path, printed: io.Str
             assert shard.digest
             clock.now += 31
     assert printed.getvalue() == "reading pictures: 16 of 30, 0.52 a second, 0:27 min left\n"
+
+
+def test_where_a_run_is_is_told_at_once_and_then_twice_a_minute(printed: io.StringIO, clock: Clock) -> None:
+    reporter = ConsoleReporter()
+    for number in range(9):
+        left = 90.0 - 10 * number if number else None
+        reporter.at(At(f"passing set {number + 1} of 9", number / 9, left))
+        clock.now += 10
+    reporter.end()
+    assert printed.getvalue().splitlines() == [
+        "0% done: passing set 1 of 9",
+        "33% done, 1:00 min left: passing set 4 of 9",
+        "67% done, 0:30 min left: passing set 7 of 9",
+    ]
+
+
+def test_a_terminal_has_one_bar_of_the_run_and_one_of_what_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = io.StringIO()
+    monkeypatch.setattr(console, "log", Console(file=text, force_terminal=True, width=90, _environ={}))
+    reporter = ConsoleReporter()
+    reporter.at(At("passing set 3 of 9, textures: resnet20", 0.25, 128.0))
+    for _ in reporter.count([(60, 0), (60, 1)], "reading textures", 120, 0):
+        reporter.say("something decided")
+    reporter.so_far("listing pictures", 12_000)
+    reporter.at(At("working out the figures", 1.0, 0.0))
+    reporter.end()
+    shown = text.getvalue()
+    assert "passing set 3 of 9, textures: resnet20" in shown and "25%, 2:08 min left" in shown
+    assert shown.count("something decided") == 1 and shown.count("\x1b[?25l") == shown.count("\x1b[?25h") == 1
+    assert "100%, 0:00 min left" in shown

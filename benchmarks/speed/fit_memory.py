@@ -1,70 +1,65 @@
-"""Memory that fitting takes above the features, and its seconds, of every detector of logits and features.
+"""Memory that fitting takes above the features, and its CPU seconds, of every detector of logits, features and layers.
 
     python benchmarks/speed/fit_memory.py [--images 50000] [--features 2048] [--classes 1000] [--detectors knn,vim]
 
-Features are drawn: a mean of each class's own and noise around it; logits are a linear head's. Each detector is fitted
-in a process of its own, in which the memory is read 50 times a second, so that what lasts shorter may be missed. Of
-Linux only, as it forks and reads /proc.
+Features are drawn: a mean of each class's own and noise around it; logits are a linear head's, and the features are the
+one layer too. Proxies are as many images around other means. Each detector is fitted in a process of its own, a fork of
+the one that holds all this, of which the kernel keeps the peak (Linux).
 """
 
 from __future__ import annotations
 
 import argparse
 import multiprocessing
-import threading
+import re
 import time
 from pathlib import Path
 
 import torch
 
 from oodbench.detectors.catalogue import DETECTORS
-from oodbench.detectors.spec import build
+from oodbench.detectors.spec import build, split_specs
 from oodbench.outputs import FitData, Head, Needs, Outputs
 
 GIB = 2**30
-READ = Needs("logits", "features", "head", "labels")
+READ = Needs("logits", "features", "head", "labels", "layer:*")
+PROXIES = ("pixel-shuffled", "patch-shuffled")
 
 
-def resident() -> int:
-    """Bytes of this process that are in memory."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * 4096
+def resident(what: str) -> int:
+    """Bytes of this process in memory: VmRSS is now, VmHWM the peak since this was asked last."""
+    found = re.search(rf"{what}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found
+    Path("/proc/self/clear_refs").write_text("5")
+    return 1024 * int(found[1])
 
 
-def fit_data(images: int, features: int, classes: int) -> FitData:
-    """What detectors are fitted on; by one thread, as a process that used several may not fork."""
-    torch.set_num_threads(1)
-    generator = torch.Generator().manual_seed(0)
-    weight = torch.randn(classes, features, generator=generator)
-    labels = torch.arange(images) % classes
-    drawn = torch.empty(images, features)
+def drawn(images: int, features: int, classes: int, seed: int) -> Outputs:
+    """Outputs of so many images of a set."""
+    generator = torch.Generator().manual_seed(seed)
+    means = torch.randn(classes, features, generator=generator)
+    weight = torch.randn(classes, features, generator=torch.Generator().manual_seed(0))
+    made = torch.empty(images, features)
     for rows in torch.arange(images).split(4096):
-        noise = torch.randn(len(rows), features, generator=generator)
-        drawn[rows] = noise + 0.3 * weight[labels[rows]]
-    logits = drawn @ weight.T * 0.02
+        made[rows] = torch.randn(len(rows), features, generator=generator) + 0.3 * means[rows % classes]
     head = Head(0.02 * weight.double(), torch.zeros(classes).double())
-    return FitData(Outputs({"features": drawn, "logits": logits}, head), labels)
+    return Outputs({"features": made, "logits": made @ weight.T * 0.02, "layer:penultimate": made}, head)
 
 
 def fit(name: str, data: FitData) -> None:
     """Print a line: peak above the memory before, and seconds."""
-    detector, before, done = build(name), resident(), threading.Event()
-    peak = [before]
+    detector = build(name)
+    before, started = resident("VmRSS"), time.process_time()
+    detector.fit(data)
+    took = time.process_time() - started
+    print(f"{name}: {(resident('VmHWM') - before) / GIB:.2f} GiB above the features, {took:.1f} CPU s", flush=True)
 
-    def watch() -> None:
-        while not done.wait(0.02):
-            peak[0] = max(peak[0], resident())
 
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    started = time.perf_counter()
-    try:
-        detector.fit(data)
-    finally:
-        done.set()
-        watcher.join()
-    above, seconds = (peak[0] - before) / GIB, time.perf_counter() - started
-    print(f"{name}: {above:.2f} GiB above the features, {seconds:.1f} s", flush=True)
+def reads_stored(name: str) -> bool:
+    """Whether a detector learns, from nothing but logits, features and layers."""
+    one = build(name)
+    read = {need for need in one.fit_needs if "proxy:" not in need}
+    return one.reads is None and one.learns() and read <= set(READ) and not one.needs.live
 
 
 def main() -> None:
@@ -76,17 +71,14 @@ def main() -> None:
     arguments = parser.parse_args()
     size = arguments.images, arguments.features, arguments.classes
     print("{:,} images, {:,} features, {:,} classes".format(*size), flush=True)
-    data, context = fit_data(*size), multiprocessing.get_context("fork")
-    for name in arguments.detectors.split(","):
-        process = context.Process(target=fit, args=(name, data))
+    torch.set_num_threads(1)  # a process that used several may not fork
+    labels = torch.arange(arguments.images) % arguments.classes
+    proxies = {name: drawn(*size, seed) for seed, name in enumerate(PROXIES, start=1)}
+    data = FitData(drawn(*size, 0), labels, proxies)
+    for name in split_specs(arguments.detectors):
+        process = multiprocessing.get_context("fork").Process(target=fit, args=(name, data))
         process.start()
         process.join()
-
-
-def reads_stored(name: str) -> bool:
-    """Whether a detector learns, from nothing but logits and features."""
-    one = build(name)
-    return one.reads is None and one.learns() and set(one.fit_needs) <= set(READ) and "live" not in one.needs
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from click.core import ParameterSource
 
 from oodbench.cli.ending import DRIFT
 from oodbench.cli.options import machine_options
+from oodbench.cli.starting import starting
 
 FOLDER = click.Path(path_type=Path)
 
@@ -41,11 +42,12 @@ def command(
             named = "--rerun" if again else f"--{useless[0].replace('_', '-')}"
             raise click.UsageError(f"--against compares a run that was saved, so {named} has no meaning", context)
 
-    from oodbench.check import compare, is_baseline, load_baseline, rerun, save_baseline
-    from oodbench.console import ConsoleReporter
-    from oodbench.files import check_writable
-    from oodbench.plan import Machine
-    from oodbench.run_folder import Result
+    with starting("check"):
+        from oodbench.check import compare, is_baseline, load_baseline, rerun, save_baseline
+        from oodbench.console import ConsoleReporter
+        from oodbench.files import check_writable
+        from oodbench.plan import Machine
+        from oodbench.run_folder import Result
 
     stored = None if update and against and not is_baseline(baseline) else load_baseline(baseline)
     if update:

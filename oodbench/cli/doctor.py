@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from oodbench.cli.options import data_root_option
+from oodbench.cli.starting import starting
 
 
 @click.command("doctor", short_help="Show versions, device, data and caches.")
@@ -14,17 +15,18 @@ from oodbench.cli.options import data_root_option
 @data_root_option
 def command(data_root: Path | None, as_json: bool) -> None:
     """Show what this machine has: versions, device, data sets found and missing, caches."""
-    import importlib.util
-    import json
-    import os
+    with starting("doctor", logged=False):
+        import importlib.util
+        import json
+        import os
 
-    import torch
+        import torch
 
-    from oodbench.card import recorded_versions
-    from oodbench.data.catalogue import DATASETS
-    from oodbench.data.load import available, data_roots
-    from oodbench.files import cache_folder
-    from oodbench.plan import choose_device
+        from oodbench.card import recorded_versions
+        from oodbench.data.catalogue import DATASETS
+        from oodbench.data.load import available, data_roots
+        from oodbench.files import cache_folder
+        from oodbench.plan import choose_device
 
     device = choose_device("auto")
     found = {name: available(name, data_root) for name in DATASETS}

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from oodbench.cli.options import data_root_option, device_option, preprocess_options
+from oodbench.cli.starting import starting
 from oodbench.errors import OodbenchError
 from oodbench.inversion.settings import InversionSettings, PyramidSettings, ReconstructionSettings
 from oodbench.parameters import Parameter, all_parameters, changed, rows_of
@@ -112,10 +113,11 @@ def command(
     oodbench invert --id mnist --ablate --epochs 10
     oodbench invert --id mnist --sweep learning_rate=0.001,0.003 --sweep label_smoothing=0,0.01,0.1
     """
-    from oodbench.benchmark import Benchmark
-    from oodbench.console import ConsoleReporter, log
-    from oodbench.plan import Machine
-    from oodbench.study import Question, parse_sweeps, study
+    with starting("invert"):
+        from oodbench.benchmark import Benchmark
+        from oodbench.console import ConsoleReporter, log
+        from oodbench.plan import Machine
+        from oodbench.study import Question, parse_sweeps, study
 
     if reconstruct and by == "generator":
         raise OodbenchError("--reconstruct is by latents; leave out --by generator")

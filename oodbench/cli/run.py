@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from oodbench.cli.options import assigned, machine_options, preprocess_options, split_list
+from oodbench.cli.starting import starting
 
 if TYPE_CHECKING:
     from oodbench.benchmark import Benchmark
@@ -63,12 +64,13 @@ def command(
     oodbench run --detector odin --detector "odin(norm=l2)" --set odin.epsilon=0.002
     oodbench run --id cifar10 --model resnet20=resnet20.th --mean imagenet --std imagenet --ood textures,scenes
     """
-    from oodbench.console import ConsoleReporter
-    from oodbench.distributed import is_one_of_many, joined, launch
-    from oodbench.files import check_cache
-    from oodbench.progress import Reporter
-    from oodbench.run_folder import check_folder, check_replaced
-    from oodbench.runner import run_among
+    with starting("run"):
+        from oodbench.console import ConsoleReporter
+        from oodbench.distributed import is_one_of_many, joined, launch
+        from oodbench.files import check_cache
+        from oodbench.progress import Reporter
+        from oodbench.run_folder import check_folder, check_replaced
+        from oodbench.runner import run_among
 
     if devices and not is_one_of_many():
         sys.exit(launch(devices, sys.argv[1:]))

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from oodbench.cli.options import data_root_option, device_option
+from oodbench.cli.starting import starting
 
 
 @click.command("score", short_help="Score images with a guard.")
@@ -22,16 +23,17 @@ def command(images: str, path: Path, model: str, out: Path | None, data_root: Pa
     \b
     oodbench score --guard odin.safetensors --model resnet20=resnet20.th folder:pictures -o scores.csv
     """
-    import pandas as pd
+    with starting("score", logged=False):
+        import pandas as pd
 
-    from oodbench.console import log
-    from oodbench.data.inputs import from_facts
-    from oodbench.data.load import load_images
-    from oodbench.files import check_output, write_whole
-    from oodbench.guard import read_guard
-    from oodbench.models.load import load_classifier
-    from oodbench.plan import choose_device
-    from oodbench.report.formats import csv_of
+        from oodbench.console import log
+        from oodbench.data.inputs import from_facts
+        from oodbench.data.load import load_images
+        from oodbench.files import check_output, write_whole
+        from oodbench.guard import read_guard
+        from oodbench.models.load import load_classifier
+        from oodbench.plan import choose_device
+        from oodbench.report.formats import csv_of
 
     if out:
         check_output(out)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from oodbench.cli.options import assigned, data_root_option, device_option, preprocess_options
+from oodbench.cli.starting import starting
 
 
 @click.command("train", short_help="Train a classifier.")
@@ -70,24 +71,29 @@ def command(
     oodbench train --id mnist --recipe garbage --set steps=0
     oodbench train --id cifar10 --recipe garbage --from resnet20=PATH --mean imagenet --std imagenet
     """
-    from oodbench.console import ConsoleReporter
-    from oodbench.data.load import load_id
-    from oodbench.files import check_output
-    from oodbench.models.preprocessing import Said
-    from oodbench.plan import choose_device
-    from oodbench.recipes.by_hand import Training, train_by_hand
+    with starting("train"):
+        from oodbench.console import ConsoleReporter
+        from oodbench.data.load import load_id
+        from oodbench.files import check_output
+        from oodbench.models.preprocessing import Said
+        from oodbench.plan import choose_device
+        from oodbench.progress import listening
+        from oodbench.recipes.by_hand import Training, train_by_hand
 
     if out:
         check_output(out)
     seed = int(given["seed"] or 0)
-    id_set = load_id(id, data_root=data_root, seed=seed)
     values = {name: value for name, value in given.items() if value is not None}
-    training = Training(
-        recipe,
-        architecture,
-        {**values, **assigned(assignments)},
-        start,
-        Said(mean, std, resize, crop, interpolation, preprocess),
-        load_id(id, data_root=data_root, seed=seed, fit=calibrate_on).fit if calibrate_on else None,
-    )
-    click.echo(train_by_hand(training, id_set, out, choose_device(device), ConsoleReporter()))
+    with listening(ConsoleReporter()) as progress:
+        progress.doing(f"looking for {id}")
+        id_set = load_id(id, data_root=data_root, seed=seed)
+        training = Training(
+            recipe,
+            architecture,
+            {**values, **assigned(assignments)},
+            start,
+            Said(mean, std, resize, crop, interpolation, preprocess),
+            load_id(id, data_root=data_root, seed=seed, fit=calibrate_on).fit if calibrate_on else None,
+        )
+        written = train_by_hand(training, id_set, out, choose_device(device), progress.reporter)
+    click.echo(written)

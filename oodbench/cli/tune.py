@@ -10,6 +10,7 @@ import click
 from oodbench.cli.options import assigned
 from oodbench.cli.run import command as run_command
 from oodbench.cli.run import wanted
+from oodbench.cli.starting import starting
 from oodbench.errors import OodbenchError
 
 if TYPE_CHECKING:
@@ -48,11 +49,12 @@ def tune(
     oodbench tune --detector odin --grid odin.epsilon=0,0.0014,0.01 --grid odin.temperature=1,1000
     oodbench run --benchmark tuned.toml
     """
-    from dataclasses import replace
+    with starting("tune"):
+        from dataclasses import replace
 
-    from oodbench.console import ConsoleReporter, log
-    from oodbench.files import check_output, write_whole
-    from oodbench.tuning import tune as search
+        from oodbench.console import ConsoleReporter, log
+        from oodbench.files import check_output, write_whole
+        from oodbench.tuning import tune as search
 
     if oracle and out:
         raise OodbenchError("what an oracle picks is for comparison only; leave out --out, or --oracle")

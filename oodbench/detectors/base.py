@@ -51,6 +51,12 @@ class Detector(ABC):
         """What `learn` and `reduce` read."""
         return Needs()
 
+    @property
+    def passes(self) -> float:
+        """How much scoring an image costs beside the pass that all share, in passes; an estimate, for the time left."""
+        # With a gradient: the way back, which takes twice as long as that forward, and one more pass.
+        return 3.0 if "gradient" in self.needs else 1.0 if self.needs.live else 0.0
+
     @abstractmethod
     def score(self, outputs: Outputs) -> Tensor:
         """One finite float64 score an image, shape (N,); pure: an image's score does not depend on others."""

@@ -60,6 +60,13 @@ class Fusion(Detector):
         return {str(one): one.score(outputs) for one in self.detectors if one.needs.live}
 
     def learn(self, data: FitData) -> State:
+        return {
+            "id_scores": self._held_out_scores(data),
+            "detectors": {str(number): one.fit(data).state for number, one in enumerate(self.detectors)},
+        }
+
+    def _held_out_scores(self, data: FitData) -> Tensor:
+        """Of images that the detectors were not fitted on, sorted; the copy of the others goes with this function."""
         apart, used = held_out(len(data.outputs), "fusion compares its detectors")
         rest = data._replace(
             outputs=data.outputs.select(used), labels=None if data.labels is None else data.labels[used], reduced={}
@@ -68,10 +75,7 @@ class Fusion(Detector):
             data.reduced[str(one)][apart] if one.needs.live else one.fit(rest).score(data.outputs.select(apart))
             for one in self.detectors
         ]
-        return {
-            "id_scores": torch.stack(of_id, dim=1).sort(dim=0).values,
-            "detectors": {str(number): one.fit(data).state for number, one in enumerate(self.detectors)},
-        }
+        return torch.stack(of_id, dim=1).sort(dim=0).values
 
     def score(self, outputs: Outputs) -> Tensor:
         scores = torch.stack([one.score(outputs) for one in self._members()], dim=1)

@@ -26,6 +26,10 @@ class MonteCarloDropout(Detector):
 
     needs = Needs("live")
 
+    @property
+    def passes(self) -> float:
+        return self.samples
+
     def score(self, outputs: Outputs) -> Tensor:
         passes = (outputs.forward(dropout=self.seed * self.samples + number) for number in range(self.samples))
         return agreement(torch.stack([one.logits for one in passes]), self.measure)

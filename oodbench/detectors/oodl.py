@@ -37,7 +37,10 @@ class OodL(Detector):
 
     The score is that of scikit-learn's `score_samples`, Σ α_i k(x, x_i): with svm=exact its logarithm, which
     has the same ranks and does not become 0 far from ID; with svm=nystroem, which bounds the number of support vectors,
-    itself. That is the slower one to fit: on 5,000 images of a ResNet-20, choice of the layer included, 2.2 s to 0.3 s.
+    itself. That pays where there are many, as with a large ν: on 20,000 images of 64 features and ν = 0.1 it is fitted
+    in 0.6 s instead of 4.0 s. With the default ν it takes 0.5 s instead of 0.2 s: making its features alone is as slow
+    as the exact machine, whatever solves them; on 5,000 images of a ResNet-20, choice of the layer included, 2.2 s
+    instead of 0.3 s.
     """
 
     layer: str = parameter("auto", "a candidate layer's name, or auto: chosen on ID data and proxies")

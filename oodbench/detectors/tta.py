@@ -34,6 +34,10 @@ class TestTimeAugmentation(Detector):
 
     needs = Needs("logits", "live", "images")
 
+    @property
+    def passes(self) -> float:
+        return self.views
+
     def score(self, outputs: Outputs) -> Tensor:
         images = outputs.images
         drawn = torch.stack([self._drawn(image) for image in images])

@@ -18,8 +18,9 @@ from oodbench.files import check_output
 from oodbench.models.load import default_model, load_classifier
 from oodbench.models.preprocessing import Said, preprocess_of
 from oodbench.parameters import changed
-from oodbench.progress import Reporter
+from oodbench.progress import TRAINING_PASS, Reporter, whole
 from oodbench.recipes.catalogue import PLAIN, RECIPES, find_recipe
+from oodbench.recipes.obtain import epochs_of
 
 
 @dataclass(frozen=True)
@@ -68,18 +69,19 @@ def train_by_hand(
     checkpoint = out or Path(f"{'-'.join(named)}.safetensors")
     check_output(checkpoint)
     more = {"start_from": start, "calibrate_on": wanted.calibrate_on} if recipe.finetuning else {}
-    recipe.train(
-        architecture,
-        id_set.fit,
-        id_set.test,
-        num_classes=id_set.num_classes,
-        form=start.form if start else _form(wanted.said, id_set),
-        settings=settings,
-        checkpoint=checkpoint,
-        device=device,
-        reporter=reporter,
-        **more,
-    )
+    with whole().step("training", epochs_of(settings) * len(id_set.fit), TRAINING_PASS):
+        recipe.train(
+            architecture,
+            id_set.fit,
+            id_set.test,
+            num_classes=id_set.num_classes,
+            form=start.form if start else _form(wanted.said, id_set),
+            settings=settings,
+            checkpoint=checkpoint,
+            device=device,
+            reporter=reporter,
+            **more,
+        )
     return checkpoint
 
 

@@ -112,6 +112,19 @@ def obtain(
     return Obtained(classifier.to(device), _sheet(recipe, checkpoint))
 
 
+def images_to_train_on(wanted: Wanted, id_set: InDistribution) -> int:
+    """Images that its training takes, each as often as there are epochs; 0 where it is not trained."""
+    if not wanted.is_trained or with_oodbench(wanted, id_set):
+        return 0
+    return epochs_of(_settings(wanted, id_set)) * len(id_set.fit)
+
+
+def epochs_of(settings: Any) -> int:
+    """Epochs of a recipe's settings, which are those of a training or have such."""
+    epochs: int = getattr(settings, "training", settings).epochs
+    return epochs
+
+
 def _trained(wanted: Wanted, recipe: Recipe, id_set: InDistribution, device: torch.device, reporter: Reporter) -> Path:
     """The checkpoint of a training on the whole training split of the ID set: with oodbench, or done now or earlier."""
     assert recipe.train is not None
