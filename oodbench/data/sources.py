@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from oodbench.data.catalogue import DATASETS
+from oodbench.data.catalogue import DATASETS, GROUPS
 from oodbench.data.folder import read_archive, read_folder
 from oodbench.data.idx import read_idx
 from oodbench.data.imageset import ImageSet
@@ -173,7 +173,16 @@ def missing(name: str, roots: Sequence[Path], needed: Sequence[str] = ()) -> Ood
     looked = ", ".join(f"{root}{'' if root.is_dir() else ' (not there)'}" for root in roots)
     if not needed:
         expected = ", ".join(form.test for form in forms(name))
-        return OodbenchError(f"{name} is not on this machine. Looked in {looked} for: {expected}. {how_to_get(name)}")
+        group = DATASETS[name].group
+        alike = [
+            f"set:{one}" if one in GROUPS else one
+            for one, entry in DATASETS.items()
+            if group and entry.group == group and (entry.kind in ("built in", "generated") or locate(one, roots))
+        ]
+        instead = f" Of the group {group} there are: {', '.join(alike)}." if alike else ""
+        return OodbenchError(
+            f"{name} is not on this machine. Looked in {looked} for: {expected}. {how_to_get(name)}{instead}"
+        )
     expected = ", ".join(f"{form.fit} and {form.test}" for form in forms(name) if form.fit)
     pooled = locate(name, roots)
     hint = (

@@ -199,6 +199,8 @@ def test_a_set_that_is_missing(root: Path, name: str) -> None:
     assert message.startswith(f"{name} is not on this machine. Looked in {root}, {root / 'absent'} (not there) for: ")
     assert all(form.test in message for form in forms(name))
     assert (f"`oodbench fetch {name}`" if name in FETCHABLE else DATASETS[name].url) in message
+    # Another one of its group that is there, as for `--ood lsun`.
+    assert (": photos, " in message) is (DATASETS[name].group == "structured")
 
 
 def test_a_file_with_brackets_in_its_name_gives_its_own_name(tmp_path: Path) -> None:
