@@ -130,12 +130,13 @@ class Result:
         counted = f"{len(detectors)} × detectors on {len(sets)} × OOD sets"
         lines = [f"Result of {self.card.benchmark['name']}: {', '.join(ids)} as ID, {counted}"]
         for model in dict.fromkeys(row["model"] for row in rows):
-            accuracy = 100 * self.card.classifier(model)["id_accuracy"]
+            accuracy = self.card.classifier(model)["id_accuracy"]
+            told = "unknown" if accuracy is None else f"{100 * accuracy:.2f} %"
             of_model = [(row["detector"], row["auroc"]) for row in rows if row["model"] == model]
             means = {one: np.mean([auroc for of, auroc in of_model if of == one]) for one, _ in of_model}
             best = max(means, key=lambda one: means[one])
             highest = f"highest mean AUROC {100 * means[best]:.1f} % by {best}"
-            lines.append(f"  {model}: ID accuracy {accuracy:.2f} %, {highest}")
+            lines.append(f"  {model}: ID accuracy {told}, {highest}")
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
