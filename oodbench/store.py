@@ -117,7 +117,7 @@ class Store:
             try:
                 with safe_open(path, framework="pt") as file:
                     facts = dict(file.metadata() or {})
-            except (OSError, SafetensorError):
+            except (OSError, RuntimeError, SafetensorError):
                 if not path.exists():  # somebody else cleared it meanwhile
                     continue
                 facts = {}

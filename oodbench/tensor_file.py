@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
 Read = tuple[dict[str, Tensor], dict[str, str]]
@@ -24,13 +24,15 @@ def read_tensors(path: Path) -> Read:
         OSError: it cannot be opened.
         ValueError: it is no such file, or damaged.
     """
+    # All of it at once: a mapped file may be removed or replaced while it is read.
+    content = path.read_bytes()
     try:
-        with safe_open(path, framework="pt") as file:
-            # Cloned: what is computed of tensors that lie in a mapped file, by no alignment, can differ in a bit.
-            tensors = {name: file.get_tensor(name).clone() for name in sorted(file.keys())}
-            return tensors, dict(file.metadata() or {})
-    except (RuntimeError, SafetensorError) as error:
+        # Cloned: what is computed of tensors by no alignment can differ in a bit.
+        tensors = {name: tensor.clone() for name, tensor in sorted(load(content).items())}
+    except (RuntimeError, SafetensorError, KeyError, ValueError) as error:
         raise ValueError(str(error)) from error
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    return tensors, dict(header.get("__metadata__") or {})
 
 
 def sealed(tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> bytes:

@@ -58,14 +58,14 @@ def test_a_path_that_leads_nowhere_is_refused(stored: Stored, tmp_path: Path, mo
 
 @pytest.mark.parametrize("models", [[], ["cnn8"], ["../mine.safetensors", "cnn8"]])
 def test_a_classifier_that_would_be_trained_anew_is_refused(stored: Stored, models: list[str]) -> None:
-    benchmark = stored.baseline.card.benchmark | {"models": models}
+    benchmark = stored.baseline.card.benchmark | {"models": models, "retrain": True}
     trained = with_card(stored.baseline, benchmark=benchmark)
     with pytest.raises(OodbenchError, match="names no checkpoint of the classifier"):
         rerun(trained, CPU)
 
 
 def test_a_detectors_own_classifier_that_would_be_trained_anew_is_refused(stored: Stored) -> None:
-    benchmark = stored.baseline.card.benchmark | {"detectors": ["msp", "inversion"]}
+    benchmark = stored.baseline.card.benchmark | {"detectors": ["msp", "inversion"], "retrain": True}
     with pytest.raises(OodbenchError, match="names no checkpoint of the classifier of inversion, so"):
         rerun(with_card(stored.baseline, benchmark=benchmark), CPU)
     alone = benchmark | {"models": [str(OF_INVERSION.resolve())]}

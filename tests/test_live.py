@@ -228,16 +228,16 @@ class _Odd(nn.Module):
         super().__init__()
         self.unused = nn.Linear(2, 2)
         self.good = nn.Softplus()
-        self.pair = _Pair()
+        self.named = _Named()
 
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.pair(self.good(images))[0]
+        logits: Tensor = self.named(self.good(images))["logits"]
         return logits
 
 
-class _Pair(nn.Module):
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        return images.mean(dim=(2, 3)), images
+class _Named(nn.Module):
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        return {"logits": images.mean(dim=(2, 3)), "images": images}
 
 
 def odd(*layers: str) -> Classifier:
@@ -252,19 +252,19 @@ ODD_IMAGES = [torch.zeros(2, 3, 4, 4, dtype=torch.uint8)]
     ("needs", "message"),
     [
         (Needs("layer:unused"), "'unused' of odd was not called"),
-        (Needs("layer:pair"), "'pair' .* gives tuple"),
+        (Needs("layer:named"), "'named' .* gives dict"),
         (Needs("features"), "name its head"),
     ],
 )
 def test_what_cannot_be_captured_is_said_in_words(needs: Needs, message: str, welcome: Needs | None) -> None:
-    classifier = odd("unused", "good", "pair")
+    classifier = odd("unused", "good", "named")
     with pytest.raises(OodbenchError, match=message):
         list(passes(classifier, ODD_IMAGES, needs, welcome=welcome))
     assert not any(part._forward_hooks or part._forward_pre_hooks for part in classifier.module.modules())
 
 
 def test_what_is_welcome_is_taken_as_far_as_it_goes() -> None:
-    (live,) = passes(odd("unused", "good", "pair"), ODD_IMAGES, Needs("logits"), welcome=Needs("layer:*"))
+    (live,) = passes(odd("unused", "good", "named"), ODD_IMAGES, Needs("logits"), welcome=Needs("layer:*"))
     assert set(live.tensors()) == {"logits", "layer:good"}
     (live,) = passes(odd("good", PENULTIMATE), ODD_IMAGES, Needs("logits"), welcome=Needs("features", "layer:*"))
     assert set(live.tensors()) == {"logits", "layer:good"}

@@ -71,7 +71,7 @@ def read_hashes(identity: str) -> Hashes | None:
         with safe_open(path, framework="numpy") as file:
             facts = file.metadata()
             hashes = Hashes.of(file.get_tensor("image_hashes"))
-    except (OSError, SafetensorError, KeyError, TypeError):
+    except (OSError, RuntimeError, SafetensorError, KeyError, TypeError):
         return None
     return hashes if facts and facts.get("checksum") == _checksum(identity, hashes) else None
 

@@ -103,7 +103,15 @@ def write_run(
         sets=[record("fit", "shapes"), record("ID test", "shapes")]
         + [record("OOD", name) for name in sets if name != "shapes"],
         classifiers=[
-            {"name": model, "content_hash": content, "image_shape": list(shape), "id_accuracy": accuracy}
+            {
+                "name": model,
+                "content_hash": content,
+                "num_classes": 3,
+                "image_shape": list(shape),
+                "mean": [0.5],
+                "std": [0.5],
+                "id_accuracy": accuracy,
+            }
             | ({"training": dict(training)} if training else {}),
             *(
                 {

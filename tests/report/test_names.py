@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -82,7 +83,7 @@ def test_markdown(named: tuple[tuple[str, ...], Leaderboard]) -> None:
 def test_a_terminal(named: tuple[tuple[str, ...], Leaderboard], monkeypatch: pytest.MonkeyPatch) -> None:
     names, made = named
     shown = io.StringIO()
-    monkeypatch.setattr(oodbench_console.output, "file", shown)
+    monkeypatch.setattr(sys, "stdout", shown)
     monkeypatch.setattr(oodbench_console.output, "width", 2000)
     for table in terminal_tables(made, 2000):
         oodbench_console.output.print(table)
