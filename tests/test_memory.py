@@ -179,6 +179,13 @@ def test_a_batch_takes_half_of_what_is_free(
     assert fitting_batch(small_classifier, gradient=True) == batch
 
 
+def test_a_network_of_large_weights_has_a_larger_batch() -> None:
+    """512×512×3×3 weights for 4×4 maps: laid out anew for every batch, they take longer than the images."""
+    network = nn.Sequential(nn.Conv2d(1, 512, 3), nn.Conv2d(512, 512, 3, padding=1), nn.Flatten(), nn.Linear(8192, 3))
+    wide = Classifier(network, num_classes=3, image_shape=(1, 6, 6), mean=0.5, std=0.5)
+    assert fitting_batch(wide, gradient=False) == 256
+
+
 def test_processes_of_a_run_share_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory_module, "_available", lambda: 8_000_000)
     monkeypatch.setattr(memory_module, "_of_container", lambda: None)
