@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 FOLDER = Path(__file__).parent
-TUNED = ("cifar10-resnet20", "cifar10-resnet32")
+TUNED = ("cifar10-resnet20", "cifar10-resnet32", "cifar10-resnet44", "cifar10-cnn32")
 """Runs of a network that was there before, beside detectors of that network."""
 RUNS = ("mnist", "fashion-mnist", *TUNED)
 COLUMNS = [
