@@ -13,6 +13,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+ALIGNED = 8
+"""Bytes of the number that says how long the header is, and of which its length is a multiple."""
+
 Read = tuple[dict[str, Tensor], dict[str, str]]
 """The tensors of a file by name, and the texts beside them."""
 
@@ -31,13 +34,18 @@ def read_tensors(path: Path) -> Read:
         tensors = {name: tensor.clone() for name, tensor in sorted(load(content).items())}
     except (RuntimeError, SafetensorError, KeyError, ValueError) as error:
         raise ValueError(str(error)) from error
-    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    header, _ = _parted(content)
     return tensors, dict(header.get("__metadata__") or {})
 
 
 def sealed(tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> bytes:
     """The content of a file that `read_sealed` reads."""
-    return save(dict(tensors), {**facts, "checksum": checksum(tensors, facts)})
+    content = save(dict(tensors), {**facts, "checksum": checksum(tensors, facts)})
+    # The library writes the texts in an order that differs from process to process; equal files are to be equal bytes.
+    header, rest = _parted(content)
+    ordered = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
+    ordered += b" " * (-len(ordered) % ALIGNED)
+    return len(ordered).to_bytes(ALIGNED, "little") + ordered + rest
 
 
 def read_sealed(path: Path) -> Read:
@@ -61,3 +69,9 @@ def checksum(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def _parted(content: bytes) -> tuple[dict[str, Any], bytes]:
+    """The header of a file, and its tensors."""
+    start = ALIGNED + int.from_bytes(content[:ALIGNED], "little")
+    return json.loads(content[ALIGNED:start]), content[start:]
