@@ -9,13 +9,24 @@ from importlib import resources
 from pathlib import Path
 
 import pandas as pd
-from tables import filled
+from tables import KINDS, filled
 
 from oodbench.card import Card
 
 RESULTS = Path(__file__).parent
 PAGE = RESULTS.parent / "docs/leaderboard.md"
 NEAR, FAR = ("cifar100", "tinyimagenet"), ("mnist", "textures", "scenes")
+SHOWN = {
+    "cifar100": ("cifar100",),
+    "tinyimagenet": ("tinyimagenet",),
+    "photos, scenes": ("photos", "scenes"),
+    "textures, structured": ("textures", "structured"),
+    "garments": ("fashion-mnist",),
+    "digits, letters": ("mnist", "notmnist", "omniglot"),
+    "noise": KINDS["noise"],
+}
+"""The columns of CIFAR-10's table, each a mean over sets."""
+SMALL = ("digits-all", "mnist", "fashion-mnist")
 TIMED = "resnet32"
 """The network whose seconds are shown; those of another are in its card."""
 
@@ -44,21 +55,39 @@ def seconds_of(run: str, model: str) -> dict[str, float]:
 
 def cifar10() -> pd.DataFrame:
     """A line a detector, by average rank over all sets and networks; controls last."""
-    rows = rows_of("cifar10-all").assign(top=lambda rows: rows["standing"].notna())
+    rows = rows_of("cifar10").assign(top=lambda rows: rows["standing"].notna())
     cases = rows.pivot_table(index=["model", "ood"], columns="detector", values="auroc")
     above = cases.gt(cases["msp"], axis=0).sum()
-    seconds = seconds_of("cifar10-all", TIMED)
+    seconds = seconds_of("cifar10", TIMED)
     table = []
     for detector in _by_rank(rows):
         own = rows[rows["detector"] == detector]
         line = {"detector": detector}
-        for ood, of_set in own.groupby("ood", sort=False):
-            tops = f" ({of_set['top'].sum()})" if of_set["top"].any() else ""
-            line[str(ood)] = f"{of_set['auroc'].mean():.1f}{tops}"
+        for column, sets in SHOWN.items():
+            of_sets = own[own["ood"].isin(sets)]
+            tops = f" ({of_sets['top'].sum()})" if of_sets["top"].any() else ""
+            line[column] = f"{of_sets['auroc'].mean():.1f}{tops}"
         control = own["control"].all()
         line["average rank"] = "–" if control else f"{own['rank'].mean():.1f}"
         line["above msp"] = f"{above[detector]} of {len(cases)}"
         line["seconds"] = f"{seconds[detector]:.1f}"
+        table.append(line)
+    return pd.DataFrame(table)
+
+
+def small() -> pd.DataFrame:
+    """A line a detector, by average rank over the sets of three small classifiers: mean AUROC by kind of set."""
+    rows = pd.concat([rows_of(run) for run in SMALL], ignore_index=True)
+    table = []
+    for detector in _by_rank(rows):
+        own = rows[rows["detector"] == detector]
+        line = {"detector": detector}
+        for name in rows["id"].unique():
+            for kind, sets in KINDS.items():
+                if (rows[rows["id"] == name]["ood"].isin(sets)).any():
+                    of_kind = own[(own["id"] == name) & own["ood"].isin(sets)]
+                    line[f"{name}: {kind}"] = f"{of_kind['auroc'].mean():.1f}" if len(of_kind) else "–"
+        line["average rank"] = "–" if own["control"].all() else f"{own['rank'].mean():.1f}"
         table.append(line)
     return pd.DataFrame(table)
 
@@ -68,7 +97,7 @@ def published() -> pd.DataFrame:
     with resources.files("oodbench").joinpath("report/literature/openood-cifar10.csv").open(encoding="utf-8") as file:
         theirs = pd.read_csv(file).pivot_table(index="detector", columns="ood", values="auroc") * 100
     near, far = "+".join(NEAR), next(name for name in theirs if "svhn" in name)
-    ours = rows_of("cifar10-all").pivot_table(index="detector", columns="ood", values="auroc")
+    ours = rows_of("cifar10").pivot_table(index="detector", columns="ood", values="auroc")
     table = [
         {
             "detector": detector,
@@ -105,7 +134,7 @@ def _by_rank(rows: pd.DataFrame) -> list[str]:
     return [str(name) for name in ranks.sort_values(kind="stable", na_position="last").index]
 
 
-TABLES = {one.__name__: one for one in (cifar10, published, imagenet)}
+TABLES = {one.__name__: one for one in (cifar10, published, small, imagenet)}
 
 
 def page(text: str) -> str:

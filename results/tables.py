@@ -7,6 +7,13 @@ from collections.abc import Callable, Mapping
 
 import pandas as pd
 
+KINDS = {
+    "noise": ("gaussian", "uniform", "rademacher", "blobs"),
+    "structured": ("structured", "photos", "textures", "scenes"),
+    "other data": ("tinyimagenet", "cifar10", "cifar100", "mnist", "fashion-mnist", "notmnist", "omniglot"),
+}
+"""OOD sets by what they are, whatever the ID set."""
+
 
 def filled(text: str, tables: Mapping[str, Callable[[], pd.DataFrame]]) -> str:
     """The page with each table made anew."""

@@ -39,8 +39,8 @@ COMMANDS = {
 TIMES = {"seconds", "inversion_seconds", "inverting_seconds", "created", "checksum"}
 """What files say that two undisturbed runs differ in; a checksum is of the times too."""
 
-COUNTS = "images"
-"""How many of what passed which network: what was kept passes none."""
+COUNTS = {"images", "batch_size"}
+"""How many of what passed which network, and how many at a time: what was kept passes none."""
 
 
 class Forked:
@@ -137,7 +137,7 @@ def content(path: Path) -> Any:
 
 def timeless(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: timeless(one) for name, one in value.items() if name not in TIMES and name != COUNTS}
+        return {name: timeless(one) for name, one in value.items() if name not in TIMES | COUNTS}
     return [timeless(one) for one in value] if isinstance(value, list) else value
 
 
