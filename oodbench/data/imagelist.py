@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -45,7 +46,8 @@ def read_list(name: str, path: Path, roots: Sequence[Path]) -> ImageSet:
     path = find_list(path, roots)
     files, labels = _lines(path)
     folders = [path.parent, *roots, *(root / below for root in roots for below in OPENOOD_FOLDERS)]
-    folder = next((one for one in folders if (one / files[0]).is_file()), None)
+    # Unlike a path's own method, it takes a name for which no file system has room for one that is not there.
+    folder = next((one for one in folders if os.path.isfile(one / files[0])), None)
     if folder is None:
         looked = ", ".join(dict.fromkeys(map(str, folders)))
         raise OodbenchError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -185,6 +186,7 @@ class _Arrow:
         import pyarrow
 
         self.table = pyarrow.ipc.open_stream(pyarrow.memory_map(str(path))).read_all()
+        self.table.validate(full=True)  # places beyond the file would end the process when they are read
         self.schema = self.table.schema
 
     def groups(self) -> Iterator[tuple[int, int]]:
@@ -268,7 +270,7 @@ def _saved(folder: Path) -> list[Path]:
     except (KeyError, TypeError) as error:
         raise OodbenchError(f"{folder / 'state.json'} does not name its files; save the data set again") from error
     for file in files:
-        if not file.is_file():
+        if not os.path.isfile(file):
             raise OodbenchError(f"{folder / 'state.json'} names {file}, which is not there; save the data set again")
     return files
 

@@ -79,6 +79,8 @@ def test_what_is_not_there_is_said_with_its_number(root: Path) -> None:
         OodbenchError, match=r"3 of the 9 images of .* are not below .*: 0006\.png, 0007\.png, 0008\.png"
     ):
         read(reference, root)
+    with pytest.raises(OodbenchError, match="is in none of"):
+        read(write_list(root / "long.txt", f"{'0' * 5000}.png 0"), root)
     with pytest.raises(OodbenchError, match="names no images"):
         read(write_list(root / "empty.txt", ""), root)
     (root / "latin.txt").write_bytes(b"caf\xe9.png 0\n")

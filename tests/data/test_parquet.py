@@ -132,6 +132,19 @@ def test_what_datasets_saved(tmp_path: Path) -> None:
         load_images(f"hf:{chosen}", data_root=None)
 
 
+def test_places_beyond_a_saved_file_are_refused_before_they_end_the_process(tmp_path: Path) -> None:
+    """What is read at a negative place is a fault of the library, which Python cannot catch."""
+    folder = save_to_disk(tmp_path / "saved", [table(range(2), struct=False)])
+    file = folder / "data-00000-of-00001.arrow"
+    with pyarrow.ipc.open_stream(file.read_bytes()) as stream:
+        _, places, _ = stream.read_all().column("image").chunk(0).buffers()
+    content, honest = file.read_bytes(), bytes(places)[:12]
+    assert content.count(honest) == 1
+    file.write_bytes(content.replace(honest, np.array([0, -7, -3], np.int32).tobytes()))
+    with pytest.raises(OodbenchError, match=r"cannot be read \(.*offsets.*\); get it again"):
+        load_images(f"hf:{folder}", data_root=None).read(0, 2)
+
+
 def test_an_image_may_be_a_file_beside(tmp_path: Path) -> None:
     save_png(tmp_path / "pictures" / "a.png", IMAGES[3])
     rows = pyarrow.table({"image": pyarrow.array([{"bytes": None, "path": "pictures/a.png"}], STRUCT)})
