@@ -19,8 +19,10 @@ RUNS = ("digits", "mnist", "fashion-mnist", "cifar10")
 FOUR = ("msp", "lc", "odin", "oodl")
 NORMS = {"L2": "odin(norm=l2)", "L1": "odin(norm=l1)", "ε = 0": "odin(epsilon=0)"}
 OWN = ("inversion", "msp", "lc", "odin", "oodl")
-TUNED = "inversion/cifar10-resnet20"
-"""The run on CIFAR-10 that has `inversion`: of a fine-tuned network, tested on the half that did not calibrate it."""
+TUNED = tuple(f"inversion/cifar10-resnet{layers}" for layers in (20, 32, 44))
+"""The runs on CIFAR-10 that have `inversion`: of fine-tuned networks, tested on the half that did not calibrate them."""
+SEARCHED = ("digits", "mnist", "fashion-mnist", *TUNED)
+"""Runs in which nothing was kept before, so that what was passed is on their cards."""
 ORDER = [name for names in KINDS.values() for name in names]
 
 
@@ -64,9 +66,10 @@ def norms() -> pd.DataFrame:
 
 
 def inversion() -> pd.DataFrame:
-    """Per ID set and OOD set, AUROCs of inversion, its garbage share, and the four's AUROCs."""
-    tuned = pd.read_csv(RESULTS / TUNED / "leaderboard.csv")
-    tuned = tuned[tuned["ood"].isin(ORDER)].assign(id="cifar10", auroc=100 * tuned["auroc"])
+    """Per ID set and OOD set, AUROCs of inversion, its garbage share, and the four's AUROCs: means over classifiers."""
+    tuned = pd.concat([pd.read_csv(RESULTS / run / "leaderboard.csv") for run in TUNED])
+    tuned = tuned[tuned["ood"].isin(ORDER)]
+    tuned = tuned.assign(id="cifar10", auroc=100 * tuned["auroc"])
     rows = reports()
     rows = pd.concat([rows[rows["id"] != "cifar10"], tuned], ignore_index=True)
     auroc = rows.pivot_table(index=["id", "ood"], columns="detector", values="auroc")[list(OWN)]
@@ -79,7 +82,7 @@ def inversion() -> pd.DataFrame:
 def layer_search() -> pd.DataFrame:
     """Per classifier, what oodl's choice of a layer cost: images passed for it, and seconds beside those of the run."""
     found = []
-    for run in RUNS:
+    for run in SEARCHED:
         card = Card.load(RESULTS / run / "card.json")
         learned = next(one["learned"] for one in card.detectors if one["label"] == "oodl")
         for one in card.classifiers:
@@ -87,7 +90,7 @@ def layer_search() -> pd.DataFrame:
                 seconds = one["seconds"]
                 found.append(
                     {
-                        "classifier": f"{card.metrics[0]['id']} {one['name']}",
+                        "classifier": f"{card.metrics[0]['id'].removesuffix('-half')} {one['name']}",
                         "layer chosen": learned[one["name"]]["layer"],
                         "proxies passed": one["images"]["proxy"]["forward"],
                         "seconds for them": f"{seconds['network proxy']:.1f}",

@@ -27,8 +27,6 @@ SHOWN = {
 }
 """The columns of CIFAR-10's table, each a mean over sets."""
 SMALL = ("digits-all", "mnist", "fashion-mnist")
-TIMED = "resnet32"
-"""The network whose seconds are shown; those of another are in its card."""
 
 
 def rows_of(run: str) -> pd.DataFrame:
@@ -40,17 +38,15 @@ def rows_of(run: str) -> pd.DataFrame:
     return rows
 
 
-def seconds_of(run: str, model: str) -> dict[str, float]:
+def seconds_of(run: str) -> dict[str, float]:
     """Seconds that each detector took beyond the pass whose outputs all share: to fit, and to score all images."""
-    card = Card.load(RESULTS / run / "card.json")
-    found: dict[str, float] = {}
-    for one in card.classifiers:
-        if model in one["models"]:
-            for label in one["detectors"]:
-                # One that reads another classifier also pays for that one's pass.
-                own = [] if one["name"] == model else [key for key in one["seconds"] if key.startswith("network")]
-                found[label] = sum(one["seconds"].get(key, 0.0) for key in (f"fit {label}", f"score {label}", *own))
-    return found
+    kept = RESULTS / run / "seconds.csv"
+    if kept.is_file():
+        rows = pd.read_csv(kept).set_index("detector")
+        return (rows["fit"] + rows["score"]).to_dict()
+    (one,) = Card.load(RESULTS / run / "card.json").classifiers
+    found = one["seconds"]
+    return {name: found.get(f"fit {name}", 0.0) + found.get(f"score {name}", 0.0) for name in one["detectors"]}
 
 
 def cifar10() -> pd.DataFrame:
@@ -58,7 +54,7 @@ def cifar10() -> pd.DataFrame:
     rows = rows_of("cifar10").assign(top=lambda rows: rows["standing"].notna())
     cases = rows.pivot_table(index=["model", "ood"], columns="detector", values="auroc")
     above = cases.gt(cases["msp"], axis=0).sum()
-    seconds = seconds_of("cifar10", TIMED)
+    seconds = seconds_of("cifar10")
     table = []
     for detector in _by_rank(rows):
         own = rows[rows["detector"] == detector]
@@ -70,7 +66,7 @@ def cifar10() -> pd.DataFrame:
         control = own["control"].all()
         line["average rank"] = "–" if control else f"{own['rank'].mean():.1f}"
         line["above msp"] = f"{above[detector]} of {len(cases)}"
-        line["seconds"] = f"{seconds[detector]:.1f}"
+        line["seconds"] = f"{seconds[detector]:.1f}" if detector in seconds else "–"
         table.append(line)
     return pd.DataFrame(table)
 
@@ -115,7 +111,7 @@ def published() -> pd.DataFrame:
 def imagenet() -> pd.DataFrame:
     """A line a detector, with intervals; bold: the best on a set, ≈: tied with it."""
     rows = rows_of("imagenet")
-    seconds = seconds_of("imagenet", rows["model"].iloc[0])
+    seconds = seconds_of("imagenet")
     table = []
     for detector in _by_rank(rows):
         own = rows[rows["detector"] == detector]

@@ -78,7 +78,7 @@ def test_leaderboard_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
         for detector, values in measured.items()
     ]
     monkeypatch.setattr(LEADERBOARD, "rows_of", lambda run: pd.DataFrame(rows))
-    monkeypatch.setattr(LEADERBOARD, "seconds_of", lambda run, model: dict.fromkeys(measured, 1.26))
+    monkeypatch.setattr(LEADERBOARD, "seconds_of", lambda run: dict.fromkeys(measured, 1.26))
     first, second, control = LEADERBOARD.cifar10().to_dict("records")
     assert first["detector"] == "knn" and first["digits, letters"] == "90.0 (2)" and first["average rank"] == "1.0"
     assert second["detector"] == "msp" and second["digits, letters"] == "85.0 (1)" and second["above msp"] == "0 of 2"
