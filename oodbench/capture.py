@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from oodbench.classifier import Classifier
+from oodbench.compiled import Compiled
 from oodbench.errors import OodbenchError, unknown_name
 from oodbench.heads import entering, features_of, tensor_of
 from oodbench.outputs import FREE, PENULTIMATE, Change, Needs
@@ -60,13 +61,22 @@ class Capture:
 
     Args:
         welcome: what is taken too, as far as the network lets it.
+        compiled: layers of the classifier that are to be in place where the network is passed as it is, without a
+            gradient.
 
     Raises:
         OodbenchError: a layer that is needed is not there, or the penultimate features are not known.
     """
 
-    def __init__(self, classifier: Classifier, needs: Needs, count: PassCount, welcome: Needs | None = None) -> None:
-        self.classifier, self.needs, self.count = classifier, needs, count
+    def __init__(
+        self,
+        classifier: Classifier,
+        needs: Needs,
+        count: PassCount,
+        welcome: Needs | None = None,
+        compiled: Compiled | None = None,
+    ) -> None:
+        self.classifier, self.needs, self.count, self.compiled = classifier, needs, count, compiled
         self._submodules = dict(classifier.module.named_modules())
         needed = _wanted(classifier, needs.named("layer"), classifier.layers)
         wanted = needs | (welcome or Needs())
@@ -125,7 +135,9 @@ class Capture:
             raise OodbenchError("a batch was perturbed after its pass was over; score it while `passes` has it out")
         self._taken.clear()
         count, filled = len(images), _filled(images)
-        with self._changed(changes or {}), self._dropping(filled, dropout):
+        as_it_is = not changes and dropout is None and not torch.is_grad_enabled()
+        compiled = self.compiled.in_place() if self.compiled and as_it_is else nullcontext()
+        with compiled, self._changed(changes or {}), self._dropping(filled, dropout):
             # On CPUs convolutions are faster in this order of memory (1.13 × on a ResNet-20, 2 cores).
             logits = self.classifier(filled.contiguous(memory_format=self.classifier.memory_format))[:count]
         if not changes and torch.is_grad_enabled() and images.requires_grad and not logits.requires_grad:

@@ -85,6 +85,7 @@ SHARE = Kind(
 TABLE = table(ANY)
 # Of which the values are looked at apart.
 FIELDS = Kind("a table", lambda value: isinstance(value, Mapping))
+TRUTH = Kind("true or false", lambda value: isinstance(value, bool))
 SHAPE = Kind("three whole numbers from 1 up", lambda value: listed(POSITIVE).holds(value) and len(value) == 3)
 
 # What has a ? at the end may be missing: older cards lack it, or it has nothing to say.
@@ -110,8 +111,8 @@ BENCHMARK: Fields = {
     "interpolation?": TEXT | NOTHING,
     "preprocess?": TEXT | NOTHING,
     "source?": TEXT,
-    "partial?": Kind("true or false", lambda value: isinstance(value, bool)),
-    "retrain?": Kind("true or false", lambda value: isinstance(value, bool)),
+    "partial?": TRUTH,
+    "retrain?": TRUTH,
     "missing?": TEXTS,
     "tuning?": listed(TABLE),
     "expected?": table(TABLE),
@@ -179,7 +180,13 @@ GUARDED: Fields = {
     "std": listed(NUMBER),
 }
 """What a guard's file says, and of its classifier."""
-MACHINE: Fields = {"device?": TEXT, "batch_size?": COUNT | NOTHING, "workers?": COUNT, "processes?": COUNT}
+MACHINE: Fields = {
+    "device?": TEXT,
+    "batch_size?": COUNT | NOTHING,
+    "workers?": COUNT,
+    "compile?": TRUTH,
+    "processes?": COUNT,
+}
 CARD: Fields = {
     "benchmark": FIELDS,
     "machine": FIELDS,

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from oodbench.capture import Capture, PassCount, Passed, channels_first, layer_of_maps, shown
 from oodbench.classifier import Classifier
+from oodbench.compiled import Compiled
 from oodbench.errors import OodbenchError
 from oodbench.outputs import FREE, PENULTIMATE, Change, Head, Needs, Outputs, Perturbation
 from oodbench.perturbation import step
@@ -46,6 +47,8 @@ class Live(Outputs):
         """
         self._capture, self._pixels, self._changes = capture, pixels, dict(changes or {})
         self._precision = precision
+        # Whether passes without a graph round otherwise than those with one.
+        self._is_apart = precision.is_low or capture.compiled is not None
         self._memory: dict[object, Any] = {}
         tensors = dict(known) if known is not None else self._pass()
         if "images" in capture.needs:
@@ -56,8 +59,9 @@ class Live(Outputs):
         needs = self._capture.needs
         if not needs - {"images"}:
             return {}
-        # What is kept must not depend on whether a detector beside it asks for gradients, which are in full precision.
-        if "gradient" in needs and not self._precision.is_low:
+        # What is kept must not depend on whether a detector beside it asks for gradients, which are in full precision
+        # and by no compiled layers.
+        if "gradient" in needs and not self._is_apart:
             return self._graph().tensors
         self._count_pass()
         return self._further(self._pixels).tensors
@@ -74,7 +78,7 @@ class Live(Outputs):
             raise OodbenchError("a detector asked for a gradient, but does not declare it in its needs")
 
         def compute() -> Passed:
-            if self._precision.is_low:
+            if self._is_apart:
                 self._capture.count.further += len(self._pixels)
             else:
                 self._count_pass()
@@ -207,6 +211,7 @@ def passes(
     count: PassCount | None = None,
     welcome: Needs | None = None,
     precision: Precision = FULL,
+    compiled: Compiled | None = None,
 ) -> Generator[Live, None, None]:
     """Pass batches of images through the network, once, and yield what it makes of each.
 
@@ -217,6 +222,7 @@ def passes(
         count: is told what entered the network.
         welcome: what is captured too, as far as the network lets it.
         precision: of the passes, but for those whose gradient is asked for.
+        compiled: the classifier's compiled layers for the same passes.
 
     The classifier is in eval mode, without weight gradients, while a batch is out, and as it was afterwards.
 
@@ -227,7 +233,7 @@ def passes(
     with (
         classifier.inference(),
         precision.exact(classifier.device),
-        Capture(classifier, needs, count or PassCount(), welcome) as capture,
+        Capture(classifier, needs, count or PassCount(), welcome, compiled) as capture,
     ):
         for pixels in _pixels(batches, classifier):
             yield Live(capture, pixels, head, precision=precision)

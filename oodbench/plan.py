@@ -18,6 +18,7 @@ from oodbench.assignments import Assignment, assign, bases, classes_of, own_chec
 from oodbench.benchmark import PREPROCESS, Benchmark
 from oodbench.card_fields import NAME
 from oodbench.classifier import Classifier
+from oodbench.compiled import check_compiler
 from oodbench.data.imageset import ImageSet
 from oodbench.data.inputs import Form
 from oodbench.data.load import InDistribution, expand_ood, is_inverted, load_id, load_ood
@@ -48,6 +49,7 @@ class Machine:
             there are cores, 8 at most, for sets of files that are not small, else none.
         store: whether outputs are kept in the cache, and taken from there.
         precision: of passes without a gradient: float32, tf32, bf16 or fp16. It changes scores.
+        compile: whether candidate layers pass such images compiled, by torch.compile.
     """
 
     data_root: Path | None = None
@@ -56,6 +58,7 @@ class Machine:
     workers: int | None = None
     store: bool = True
     precision: str = FULL.name
+    compile: bool = False
 
     def __post_init__(self) -> None:
         Precision(self.precision)
@@ -150,6 +153,8 @@ def _device_of(machine: Machine) -> torch.device:
     device = choose_device(machine.device)
     if machine.precision == "tf32" and device.type != "cuda":
         raise OodbenchError(f"tf32 is a precision of NVIDIA GPUs, not of {device}; use float32 or bf16")
+    if machine.compile:
+        check_compiler(device)
     return device
 
 

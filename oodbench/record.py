@@ -54,6 +54,7 @@ def card(
             "batch_size": plan.machine.batch_size,
             "workers": default_workers() if plan.machine.workers is None else plan.machine.workers,
             "precision": plan.machine.precision,
+            "compile": plan.machine.compile,
             "processes": processes,
             "platform": platform.platform(),
             "processors": os.cpu_count(),

@@ -182,5 +182,6 @@ def _subjects(plan: Plan, obtained: Sequence[Obtained], store: Store, reporter: 
             reporter,
             members,
             one.recipe.combine,
+            compile=plan.machine.compile,
         )
     return list(subjects.values())

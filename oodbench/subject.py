@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from oodbench import detectors
 from oodbench.capture import PassCount
 from oodbench.classifier import Classifier
+from oodbench.compiled import Compiled
 from oodbench.data.catalogue import ADVERSARIAL
 from oodbench.data.identity import identity_of
 from oodbench.data.imageset import ImageSet
@@ -40,10 +41,8 @@ from oodbench.progress import Reporter, whole
 from oodbench.store import NO_STORE, Store, address
 
 DATA = ("data.inputs", "data.matching", "data.preprocess", "data.transform")
-PASSING = tuple(
-    f"oodbench.{name}"
-    for name in ("anatomy", "capture", "classifier", *DATA, "heads", "live", "outputs", "precision", "probe")
-)
+OWN = ("anatomy", "capture", "classifier", "compiled", "heads", "live", "outputs", "precision", "probe")
+PASSING = tuple(f"oodbench.{name}" for name in (*OWN, *DATA))
 """The modules whose code decides what is stored, and the package that computes it."""
 PASSING_WITH = ("torch",)
 
@@ -80,6 +79,7 @@ class Subject:
         batch_size: images that pass at a time; None until it is chosen by the memory there is. It is halved whenever
             memory runs out.
         precision: of passes without a gradient.
+        compile: whether layers are compiled for such passes.
         members, combine: where its outputs follow from others', whose networks are not asked again: those, and how.
         counts, seconds: what it cost, by role and by what was done.
         against: by model, the OOD sets that were made of that model and stand in no other's rows.
@@ -106,6 +106,7 @@ class Subject:
     from_store: int = 0
     asked: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
+    compile: bool = False
 
     @cached_property
     def content_hash(self) -> str:
@@ -218,15 +219,16 @@ class Subject:
             images = shard.matched(self.classifier.form)
             facts["matching"] = shard.matching(self.classifier.preprocess)
         before = sum(seconds for what, seconds in self.seconds.items() if what.startswith("score "))
+        compiled = self._compiled
         with self.timed(f"network {role}"):
-            outputs, made = self._passed(images, role, needs, products)
+            outputs, made = self._passed(images, role, needs, products, compiled)
         # What detectors did meanwhile is counted as theirs.
         after = sum(seconds for what, seconds in self.seconds.items() if what.startswith("score "))
         self.seconds[f"network {role}"] -= after - before
         return dict(outputs.tensors()), made, facts
 
     def _passed(
-        self, images: Tensor, role: str, needs: Needs, products: Sequence[Product]
+        self, images: Tensor, role: str, needs: Needs, products: Sequence[Product], compiled: Compiled | None
     ) -> tuple[Outputs, dict[str, dict[str, Tensor]]]:
         """One pass of the images of a shard; begun anew, in smaller batches, where memory runs out."""
         makes = {one.name: one.make for one in products}
@@ -236,7 +238,8 @@ class Subject:
             batches = images.tensor_split(math.ceil(len(images) / size))
             try:
                 counted = _counted(batches)
-                with closing(passes(self.classifier, counted, needs, count, self._keepable, self.precision)) as live:
+                how = self._keepable, self.precision, compiled
+                with closing(passes(self.classifier, counted, needs, count, *how)) as live:
                     found = collected(live, makes)
             except (RuntimeError, MemoryError) as error:
                 if not is_exhausted(error):
@@ -289,6 +292,15 @@ class Subject:
         return Needs("logits", *features, *(f"layer:{name}" for name in self.classifier.layers))
 
     @cached_property
+    def _compiled(self) -> Compiled | None:
+        if not self.compile:
+            return None
+        with self.timed("compile"):
+            compiled = Compiled(self.classifier, self.precision)
+        self._decide(f"{self.classifier.name}: {compiled}")
+        return compiled
+
+    @cached_property
     def _head(self) -> Head | None:
         return self.classifier.head_weights()
 
@@ -309,7 +321,8 @@ class Subject:
         form = self.classifier.preprocess.code()
         if code is None or network is None or form is None:
             return None
-        place = [self.classifier.device.type, self.precision.name, str(self.classifier.head)]
+        how = f"{self.precision.name}{', compiled' if self.compile else ''}"
+        place = [self.classifier.device.type, how, str(self.classifier.head)]
         return [*place, *self.classifier.layers, code, form, *network]
 
     @contextmanager

@@ -85,7 +85,7 @@ def preprocess_options(function: F) -> F:
 
 
 def machine_options(function: F) -> F:
-    """--data-root, --device, --batch-size, --workers, --precision."""
+    """--data-root, --device, --batch-size, --workers, --precision, --compile."""
     batch_size = click.option("--batch-size", type=int, help="Images that pass at a time.  [default: by memory]")
     workers = click.option("--workers", type=int, help="Processes that decode images.  [default: by cores, for files]")
     precision = click.option(
@@ -95,4 +95,7 @@ def machine_options(function: F) -> F:
         show_default=True,
         help="Precision of passes without a gradient.",
     )
-    return data_root_option(device_option(batch_size(workers(precision(function)))))
+    compiled = click.option(
+        "--compile", is_flag=True, help="Layers compiled by torch.compile, for passes without a gradient."
+    )
+    return data_root_option(device_option(batch_size(workers(precision(compiled(function))))))
