@@ -12,8 +12,9 @@ Of a layer that gives tokens, N×T×C, `layer:NAME` is the class token, where th
 else the mean over the tokens; it has no `maps:NAME`. Maps N×H×W×C (Swin) are turned to N×C×H×W.
 
 A detector may need further: `head`, the last linear layer; `gradient` and `live`, the batch with or without its
-autograd graph at hand (see `oodbench.live`); and to be fitted `labels`, the classes of the fit images, `proxy:NAME`,
-the outputs of a set made from them, and `validation-proxy:NAME`, the same where the user named no validation set.
+autograd graph at hand (see `oodbench.live`); `dropout`, a network that has some, to be on in further passes; and to be
+fitted `labels`, the classes of the fit images, `proxy:NAME`, the outputs of a set made from them, and
+`validation-proxy:NAME`, the same where the user named no validation set.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ Change = Callable[[Any], Any]
 FREE = {"features", "head"}
 """What can change without a further pass."""
 
-PLAIN = ("logits", "features", "images", "head", "gradient", "live", "labels")
+PLAIN = ("logits", "features", "images", "head", "gradient", "live", "dropout", "labels")
 PREFIXES = ("layer", "maps", "proxy", "validation-proxy")
 
 
