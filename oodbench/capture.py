@@ -333,7 +333,7 @@ def dropout_layers(classifier: Classifier) -> dict[str, nn.Module]:
         OodbenchError: there is none.
     """
     submodules = classifier.module.named_modules()
-    layers = {name: one for name, one in submodules if isinstance(one, DROPOUTS) and one.p > 0}
+    layers: dict[str, nn.Module] = {name: one for name, one in submodules if isinstance(one, DROPOUTS) and one.p > 0}
     if not layers:
         raise OodbenchError(
             f"{classifier.name} has no dropout layer, so there is nothing to be drawn; leave the detector out"

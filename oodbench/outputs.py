@@ -68,6 +68,11 @@ class Needs(frozenset[str]):
         """Whether the batch must be at hand when it is scored."""
         return any(name in ("images", "gradient", "live") or name.startswith("maps:") for name in self)
 
+    def among(self, names: Iterable[str]) -> set[str]:
+        """Those of the captured names that are read."""
+        every = tuple(f"{kind}:" for kind in ("layer", "maps") if f"{kind}:*" in self)
+        return {name for name in names if name in self or name.startswith(every)}
+
     def named(self, prefix: str) -> frozenset[str]:
         """NAME of every `prefix:NAME`."""
         return frozenset(name.partition(":")[2] for name in self if name.startswith(f"{prefix}:"))
@@ -174,6 +179,11 @@ class Outputs:
     def stored(self) -> Outputs:
         """What is small enough to be kept of every image, without a graph."""
         return Outputs({name: tensor for name, tensor in self._tensors.items() if _is_small(name)}, self._head)
+
+    def only(self, needs: Needs) -> Outputs:
+        """What is read of them."""
+        read = needs.among(self._tensors)
+        return Outputs({name: tensor for name, tensor in self._tensors.items() if name in read}, self._head)
 
     def replaced(self, **tensors: Tensor) -> Outputs:
         """The same outputs with other tensors, which no further pass goes into."""
