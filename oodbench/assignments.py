@@ -9,6 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from oodbench.benchmark import PREPROCESS, Benchmark
+from oodbench.capture import refuse_missing
 from oodbench.classifier import Classifier
 from oodbench.data.load import InDistribution
 from oodbench.data.preprocess import Preprocess, stretched
@@ -107,6 +108,15 @@ def classes_of(bases: Sequence[Wanted], id_set: InDistribution) -> int:
     if len(set(told.values())) > 1:
         raise OodbenchError(f"the classifiers tell different numbers of classes apart ({told}); use them in two runs")
     return max(told.values(), default=id_set.num_classes)
+
+
+def refuse_unreadable(classifier: Classifier, detectors: Mapping[str, Detector]) -> None:
+    """Raise OodbenchError where a classifier does not have what one of the detectors reads; no image is passed."""
+    for name, detector in detectors.items():
+        try:
+            refuse_missing(classifier, detector.needs | detector.fit_needs)
+        except OodbenchError as error:
+            raise OodbenchError(f"{name} cannot read {classifier.name}: {error}") from error
 
 
 def _loaded(reference: str, benchmark: Benchmark, id_set: InDistribution) -> Classifier:

@@ -15,7 +15,7 @@ from oodbench.classifier import Classifier
 from oodbench.compiled import Compiled
 from oodbench.errors import OodbenchError, unknown_name
 from oodbench.heads import entering, features_of, tensor_of
-from oodbench.outputs import FREE, PENULTIMATE, Change, Needs
+from oodbench.outputs import FREE, PENULTIMATE, Change, Needs, Outputs
 
 SMALLEST_PASS = 16
 """A smaller batch is filled up to this many images. The float32 kernels for a handful of images round in
@@ -240,9 +240,7 @@ class Capture:
         if seed is None:
             yield
             return
-        layers = {name: one for name, one in self._submodules.items() if isinstance(one, DROPOUTS) and one.p > 0}
-        if not layers:
-            raise OodbenchError(f"{self.classifier.name} has no dropout layer, so there is nothing to be drawn")
+        layers = dropout_layers(self.classifier)
         keys = [hashlib.sha256(one.numpy().tobytes()).digest() for one in images.detach().cpu().float().contiguous()]
         with ExitStack() as hooks:
             for name, layer in layers.items():
@@ -329,6 +327,30 @@ def channels_first(output: Tensor, image_shape: tuple[int, int, int]) -> Tensor:
     if output.dim() != 4:
         raise OodbenchError(f"a layer that gives {output.dim()} axes has no maps; name another, maps:NAME")
     return output.permute(0, 3, 1, 2) if _space(output, image_shape) == (1, 2) else output
+
+
+def refuse_missing(classifier: Classifier, needs: Needs) -> None:
+    """Raise OodbenchError where a classifier does not have what is needed, as far as that is known without a pass."""
+    Capture(classifier, needs, PassCount())
+    if "head" in needs:
+        _ = Outputs({}, classifier.head_weights()).head
+    if "dropout" in needs:
+        dropout_layers(classifier)
+
+
+def dropout_layers(classifier: Classifier) -> dict[str, nn.Module]:
+    """The layers that drop, by name.
+
+    Raises:
+        OodbenchError: there is none.
+    """
+    submodules = classifier.module.named_modules()
+    layers: dict[str, nn.Module] = {name: one for name, one in submodules if isinstance(one, DROPOUTS) and one.p > 0}
+    if not layers:
+        raise OodbenchError(
+            f"{classifier.name} has no dropout layer, so there is nothing to be drawn; leave the detector out"
+        )
+    return layers
 
 
 def layer_of_maps(classifier: Classifier, name: str) -> str:

@@ -12,8 +12,9 @@ Of a layer that gives tokens, N×T×C, `layer:NAME` is the class token, where th
 else the mean over the tokens; it has no `maps:NAME`. Maps N×H×W×C (Swin) are turned to N×C×H×W.
 
 A detector may need further: `head`, the last linear layer; `gradient` and `live`, the batch with or without its
-autograd graph at hand (see `oodbench.live`); and to be fitted `labels`, the classes of the fit images, `proxy:NAME`,
-the outputs of a set made from them, and `validation-proxy:NAME`, the same where the user named no validation set.
+autograd graph at hand (see `oodbench.live`); `dropout`, a network that has some, to be on in further passes; and to be
+fitted `labels`, the classes of the fit images, `proxy:NAME`, the outputs of a set made from them, and
+`validation-proxy:NAME`, the same where the user named no validation set.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ Change = Callable[[Any], Any]
 FREE = {"features", "head"}
 """What can change without a further pass."""
 
-PLAIN = ("logits", "features", "images", "head", "gradient", "live", "labels")
+PLAIN = ("logits", "features", "images", "head", "gradient", "live", "dropout", "labels")
 PREFIXES = ("layer", "maps", "proxy", "validation-proxy")
 
 
@@ -66,6 +67,11 @@ class Needs(frozenset[str]):
     def live(self) -> bool:
         """Whether the batch must be at hand when it is scored."""
         return any(name in ("images", "gradient", "live") or name.startswith("maps:") for name in self)
+
+    def among(self, names: Iterable[str]) -> set[str]:
+        """Those of the captured names that are read."""
+        every = tuple(f"{kind}:" for kind in ("layer", "maps") if f"{kind}:*" in self)
+        return {name for name in names if name in self or name.startswith(every)}
 
     def named(self, prefix: str) -> frozenset[str]:
         """NAME of every `prefix:NAME`."""
@@ -173,6 +179,11 @@ class Outputs:
     def stored(self) -> Outputs:
         """What is small enough to be kept of every image, without a graph."""
         return Outputs({name: tensor for name, tensor in self._tensors.items() if _is_small(name)}, self._head)
+
+    def only(self, needs: Needs) -> Outputs:
+        """What is read of them."""
+        read = needs.among(self._tensors)
+        return Outputs({name: tensor for name, tensor in self._tensors.items() if name in read}, self._head)
 
     def replaced(self, **tensors: Tensor) -> Outputs:
         """The same outputs with other tensors, which no further pass goes into."""

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from oodbench.assignments import Assignment, assign, bases, classes_of, own_checkpoints, taken
+from oodbench.assignments import Assignment, assign, bases, classes_of, own_checkpoints, refuse_unreadable, taken
 from oodbench.benchmark import PREPROCESS, Benchmark
 from oodbench.card_fields import NAME
 from oodbench.classifier import Classifier
@@ -141,6 +141,9 @@ def make_plan(
     num_classes = classes_of(wanted, whole)
     whole, id_set = (replace(one, num_classes=num_classes) for one in (whole, id_set))
     assignments = assign(wanted, detectors, given)
+    for one in assignments:
+        if one.wanted.given:
+            refuse_unreadable(one.wanted.given, one.detectors)
     forms = dict.fromkeys(one.form for one in (*wanted, *(assigned.wanted for assigned in assignments)))
     sets |= {form: load_sets(form) for form in forms if form not in sets}
     if benchmark.missing:

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from oodbench.assignments import refuse_unreadable
 from oodbench.benchmark import Benchmark
 from oodbench.classifier import Classifier
 from oodbench.distributed import ALONE, Ranks
@@ -161,6 +162,7 @@ def _obtained(plan: Plan, reporter: Reporter) -> list[Obtained]:
         with whole().step("training", images_to_train_on(one.wanted, plan.whole), TRAINING_PASS):
             got = obtain(one.wanted, plan.whole, plan.device, reporter, found)
         named = found[one.wanted.name] = got.classifier.called(one.wanted.name)
+        refuse_unreadable(named, one.detectors)
         obtained.append(Obtained(named, got.sheet))
     return obtained
 

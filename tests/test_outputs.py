@@ -131,6 +131,21 @@ def test_stored_keeps_what_is_small() -> None:
     assert stored.head is HEAD and stored.features is FEATURES
 
 
+def test_only_what_is_read_is_left_and_the_head() -> None:
+    names = ("logits", "features", "layer:a", "layer:b", "maps:a")
+    given = Outputs({name: torch.zeros(2, 3) for name in names}, Head(torch.zeros(1, 3), torch.zeros(1)))
+    for needs, left in (
+        (Needs("logits", "labels"), {"logits"}),
+        (Needs("layer:*", "features"), {"features", "layer:a", "layer:b"}),
+        (Needs("layer:b", "maps:*"), {"layer:b", "maps:a"}),
+        (Needs(), set()),
+    ):
+        found = given.only(needs)
+        assert found.tensors().keys() == left
+        assert found.head is given.head
+        assert all(found.tensor(name) is given.tensor(name) for name in left)
+
+
 def test_replacing_replaces_what_is_named_and_nothing_else() -> None:
     held = outputs()
     replaced = held.replaced(logits=torch.zeros(5, 3), extra=torch.ones(5))

@@ -17,6 +17,7 @@ from oodbench import Classifier, Machine, OodbenchError, run, training
 from oodbench.detectors.catalogue import catalogue
 from oodbench.plan import make_plan
 from oodbench.recipes import confidence, garbage, plain
+from oodbench.recipes.obtain import Obtained
 from tests.small_runs import benchmark, count_entering, linear
 from tests.test_store import Heard
 
@@ -121,6 +122,49 @@ def test_what_cannot_be_run_is_refused_before_anything_is_trained(
                 run(benchmark(image_files, **changes), [] if "models" in changes else [small_classifier])
 
     assert count_entering(small_classifier, refused) == 0
+
+
+UNREADABLE = {
+    "mcd": "mcd cannot read linear: linear has no dropout layer",
+    "react(base=mcd)": r"react\(base=mcd\) cannot read linear: linear has no dropout layer",
+    "gram": "gram cannot read linear: linear has no candidate layer that gives maps",
+    "oodl(layer=nowhere)": r"oodl\(layer=nowhere\) cannot read linear: there is no candidate layer of linear 'nowhere'",
+}
+
+
+@pytest.mark.parametrize("detector", UNREADABLE)
+def test_a_detector_that_cannot_read_a_classifier_is_refused_by_the_plan(
+    detector: str, image_files: dict[str, str]
+) -> None:
+    classifier = linear(3)
+
+    def refused() -> None:
+        with pytest.raises(OodbenchError, match=UNREADABLE[detector]):
+            make_plan(benchmark(image_files, detectors=("msp", detector)), Machine(), [classifier])
+
+    assert count_entering(classifier, refused) == 0
+
+
+def test_a_head_that_is_not_linear_is_refused_by_the_plan(image_files: dict[str, str]) -> None:
+    squared = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3), torch.nn.Softplus())
+    classifier = Classifier(squared, num_classes=3, image_shape=(1, 8, 8), name="squared")
+    for detector, message in (("knn", "the penultimate features of squared are not known"), ("vim", "features")):
+        with pytest.raises(OodbenchError, match=f"{detector} cannot read squared: .*{message}"):
+            make_plan(benchmark(image_files, detectors=("msp", detector)), Machine(), [classifier])
+
+
+def test_a_trained_classifier_is_refused_before_the_next_and_before_any_pass(
+    image_files: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = [linear(3), linear(3)]
+    given = iter(made)
+    monkeypatch.setattr("oodbench.runner.obtain", lambda *_: Obtained(next(given), None))
+
+    def refused() -> None:
+        with pytest.raises(OodbenchError, match="mcd cannot read cnn8: cnn8 has no dropout layer"):
+            run(benchmark(image_files, detectors=("msp", "mcd"), models=("cnn8", "resnet20")))
+
+    assert [count_entering(made[0], refused), len([*given])] == [0, 1]
 
 
 def test_images_in_two_sets_are_said(small_classifier: Classifier, image_files: dict[str, str], tmp_path: Path) -> None:

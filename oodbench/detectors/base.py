@@ -158,9 +158,7 @@ class Detector(ABC):
 
     def _reads(self, outputs: Outputs) -> set[str]:
         """The quantities among the outputs that the score reads."""
-        needs, there = self.needs, outputs.tensors().keys()
-        every = {f"{kind}:" for kind in ("layer", "maps") if f"{kind}:*" in needs}
-        return {name for name in there if name in needs or name.startswith(tuple(every))} - {"images"}
+        return self.needs.among(outputs.tensors()) - {"images"}
 
 
 def _mapped(state: State, change: Callable[[Tensor], Tensor]) -> dict[str, Any]:

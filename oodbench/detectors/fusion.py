@@ -68,11 +68,12 @@ class Fusion(Detector):
     def _held_out_scores(self, data: FitData) -> Tensor:
         """Of images that the detectors were not fitted on, sorted; the copy of the others goes with this function."""
         apart, used = held_out(len(data.outputs), "fusion compares its detectors")
+        outputs = data.outputs.only(self.fit_needs)
         rest = data._replace(
-            outputs=data.outputs.select(used), labels=None if data.labels is None else data.labels[used], reduced={}
+            outputs=outputs.select(used), labels=None if data.labels is None else data.labels[used], reduced={}
         )
         of_id = [
-            data.reduced[str(one)][apart] if one.needs.live else one.fit(rest).score(data.outputs.select(apart))
+            data.reduced[str(one)][apart] if one.needs.live else one.fit(rest).score(outputs.select(apart))
             for one in self.detectors
         ]
         return torch.stack(of_id, dim=1).sort(dim=0).values

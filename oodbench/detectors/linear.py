@@ -7,11 +7,11 @@ from itertools import combinations
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from oodbench.detectors.base import Detector, State, parameter
-from oodbench.detectors.fitting import fit_array, learned, proxy_sets
+from oodbench.detectors.fitting import learned, proxy_sets
+from oodbench.detectors.standardised import standardised
 from oodbench.errors import OodbenchError
 from oodbench.outputs import FitData, Needs, Outputs
 
@@ -55,28 +55,26 @@ class LinearClassifier(Detector):
         return Needs("features", *(f"proxy:{name}" for name in self.proxies.split("+")))
 
     def learn(self, data: FitData) -> State:
-        features = fit_array(data.outputs.features, "features")
+        features = data.outputs.features
         if self.mode == "boundary":
             weight, bias = self._class_boundaries(features, data.labels)
         else:
             weight, bias = self._against_proxies(features, proxy_sets(data, self.proxies.split("+")))
-        return {"weight": learned(weight, data.outputs.features), "bias": learned(bias, data.outputs.features)}
+        return {"weight": learned(weight, features), "bias": learned(bias, features)}
 
     def score(self, outputs: Outputs) -> Tensor:
         return (outputs.features.double() @ self.state["weight"].T + self.state["bias"]).amax(dim=1)
 
-    def _against_proxies(self, features: np.ndarray, proxies: dict[str, Outputs]) -> tuple[np.ndarray, np.ndarray]:
+    def _against_proxies(self, features: Tensor, proxies: dict[str, Outputs]) -> tuple[np.ndarray, np.ndarray]:
         """Weight (1×D) and bias (1) of the log-odds of ID, on features as they are."""
-        others = [fit_array(proxy.features, f"features of {name}") for name, proxy in proxies.items()]
-        both = np.concatenate([features, *others])
-        is_id = np.arange(len(both)) < len(features)
-        scaler = StandardScaler().fit(both)
+        others = {f"features of {name}": proxy.features for name, proxy in proxies.items()}
+        both, scaler = standardised({"features": features, **others})
         model = LogisticRegression(C=self.C, class_weight="balanced", max_iter=10_000)
-        model.fit(scaler.transform(both), is_id)
+        model.fit(both, np.arange(len(both)) < len(features))
         weight = model.coef_ / scaler.scale_
         return weight, model.intercept_ - weight @ scaler.mean_
 
-    def _class_boundaries(self, features: np.ndarray, labels: Tensor | None) -> tuple[np.ndarray, np.ndarray]:
+    def _class_boundaries(self, features: Tensor, labels: Tensor | None) -> tuple[np.ndarray, np.ndarray]:
         """Weight (K×D) and bias (K) of the signed distances, on features as they are."""
         known = np.empty(0) if labels is None else labels.cpu().numpy()
         classes = np.unique(known)
@@ -86,11 +84,11 @@ class LinearClassifier(Detector):
                 f"lc(mode=boundary) needs the classes of all fit images, at least two, but got {found}; "
                 f"give a labelled fit set, or use mode=proxy"
             )
-        scaler = StandardScaler().fit(features)
+        values, scaler = standardised({"features": features})
         # Least squares solves for all classes at once, where a support vector machine a class takes minutes
         # on 2,048 features. scikit-learn's correspondence of the penalties is alpha = 1/(2C).
-        model = Ridge(alpha=1 / (2 * self.C))
-        model.fit(scaler.transform(features), np.where(known[:, None] == classes, 1.0, -1.0))
+        model = Ridge(alpha=1 / (2 * self.C), copy_X=False)
+        model.fit(values, np.where(known[:, None] == classes, 1.0, -1.0))
         lengths = np.linalg.norm(model.coef_, axis=1).clip(min=np.finfo(np.float64).tiny)
         weight = model.coef_ / lengths[:, None] / scaler.scale_
         return weight, model.intercept_ / lengths - weight @ scaler.mean_

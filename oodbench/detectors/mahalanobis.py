@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from oodbench.detectors.base import Detector, State, parameter
-from oodbench.detectors.fitting import class_labels, class_means, finite, mean_of, scatter
+from oodbench.detectors.fitting import ROWS, class_labels, class_means, finite, mean_of, scatter
 from oodbench.errors import OodbenchError
 from oodbench.outputs import FitData, Needs, Outputs
 
@@ -43,7 +43,7 @@ class Mahalanobis(Detector):
         return {"whitening": white, "means": means @ white}
 
     def score(self, outputs: Outputs) -> Tensor:
-        return -squared_distances(outputs, self.state).amin(dim=1)
+        return -nearest_distance(outputs, self.state)
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,7 @@ class RelativeMahalanobis(Detector):
         return {"classes": of_classes, "all": {"whitening": white, "means": mean[None] @ white}}
 
     def score(self, outputs: Outputs) -> Tensor:
-        of_all = squared_distances(outputs, self.state["all"])
-        return (of_all - squared_distances(outputs, self.state["classes"])).amax(dim=1)
+        return nearest_distance(outputs, self.state["all"]) - nearest_distance(outputs, self.state["classes"])
 
 
 def whitening(covariance: Tensor, shrinkage: float, count: int) -> Tensor:
@@ -87,6 +86,20 @@ def whitening(covariance: Tensor, shrinkage: float, count: int) -> Tensor:
             f"images, so it has no inverse; give more fit images, or a larger shrinkage than {shrinkage}"
         )
     return directions / variances.sqrt()
+
+
+def nearest_distance(outputs: Outputs, learned: State) -> Tensor:
+    """The squared Mahalanobis distance of the features to the nearest of C means, (N,)."""
+    means = learned["means"]
+    centre = means.mean(dim=0)
+    around = means - centre
+    lengths, found = around.square().sum(dim=1), []
+    for block in outputs.features.split(ROWS):
+        white = block.double() @ learned["whitening"]
+        # ‖x − μ‖² up to ‖x‖² orders the means; how far the nearest is comes from the difference, where nothing cancels.
+        nearest = torch.addmm(lengths, white - centre, around.T, alpha=-2).argmin(dim=1)
+        found.append((white - means[nearest]).square().sum(dim=1))
+    return torch.cat(found)
 
 
 def squared_distances(outputs: Outputs, learned: State) -> Tensor:

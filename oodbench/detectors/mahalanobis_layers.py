@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,32 +48,28 @@ class MahalanobisLayers(Detector):
     def learn(self, data: FitData) -> State:
         labels = class_labels(data, "mahalanobis_layers")
         apart, used = held_out(len(data.outputs), "mahalanobis_layers weighs its layers")
-        first = self._gaussians(data.outputs.select(used), labels[used])
         compared = data.validation or proxy_sets(data, PROXIES)
-        others = [self._distances(first, one) for one in compared.values()]
-        weights = self._weights(self._distances(first, data.outputs.select(apart)), torch.cat(others))
-        names = data.outputs.layer_names
+        layers = {name: data.outputs.layer(name) for name in data.outputs.layer_names}
+        of_id, of_ood = [], []
+        for name, values in layers.items():
+            first = self._gaussian(values[used], labels[used])
+            of_id.append(_scores(first, values[apart]))
+            of_ood.append(torch.cat([_scores(first, one.layer(name)) for one in compared.values()]))
+        weights = self._weights(torch.stack(of_id, dim=1), torch.stack(of_ood, dim=1))
         return {
-            "weights": dict(zip(names, weights.tolist(), strict=True)),
-            "layers": self._gaussians(data.outputs, labels),
+            "weights": dict(zip(layers, weights.tolist(), strict=True)),
+            "layers": {name: self._gaussian(values, labels).state for name, values in layers.items()},
         }
 
     def score(self, outputs: Outputs) -> Tensor:
-        distances = self._distances(self.state["layers"], outputs)
-        return distances @ distances.new_tensor([self.state["weights"][name] for name in self.state["layers"]])
+        layers, one = self.state["layers"], Mahalanobis(self.shrinkage)
+        scores = [_scores(one.with_state(learned), outputs.layer(name)) for name, learned in layers.items()]
+        distances = torch.stack(scores, dim=1)
+        return distances @ distances.new_tensor([self.state["weights"][name] for name in layers])
 
-    def _gaussians(self, outputs: Outputs, labels: Tensor) -> dict[str, State]:
-        layers = {name: Outputs({"features": outputs.layer(name)}) for name in outputs.layer_names}
-        return {name: Mahalanobis(self.shrinkage).learn(FitData(one, labels)) for name, one in layers.items()}
-
-    def _distances(self, gaussians: Mapping[str, State], outputs: Outputs) -> Tensor:
-        """M_l, N×L."""
+    def _gaussian(self, values: Tensor, labels: Tensor) -> Mahalanobis:
         one = Mahalanobis(self.shrinkage)
-        columns = [
-            one.with_state(learned).score(Outputs({"features": outputs.layer(name)}))
-            for name, learned in gaussians.items()
-        ]
-        return torch.stack(columns, dim=1)
+        return one.with_state(one.learn(FitData(Outputs({"features": values}), labels)))
 
     def _weights(self, of_id: Tensor, of_ood: Tensor) -> np.ndarray:
         both = fit_array(torch.cat([of_id, of_ood]), "Mahalanobis distances")
@@ -84,3 +79,8 @@ class MahalanobisLayers(Detector):
         model.fit((both - both.mean(axis=0)) / spread, np.arange(len(both)) < len(of_id))
         weights: np.ndarray = model.coef_[0] / spread
         return weights
+
+
+def _scores(gaussian: Mahalanobis, values: Tensor) -> Tensor:
+    """M_l, (N,)."""
+    return gaussian.score(Outputs({"features": values}))

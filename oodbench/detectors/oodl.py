@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn.kernel_approximation import Nystroem
 from sklearn.linear_model import SGDOneClassSVM
-from sklearn.preprocessing import StandardScaler
 from sklearn.svm import OneClassSVM
 from torch import Tensor
 
 from oodbench.detectors.base import Detector, State, parameter
-from oodbench.detectors.fitting import fit_array, held_out, learned, proxy_sets
+from oodbench.detectors.fitting import ROWS, held_out, learned, proxy_sets
+from oodbench.detectors.standardised import standardised
 from oodbench.metrics import Counts, detection_error
 from oodbench.outputs import FitData, Needs, Outputs
 
@@ -68,31 +69,30 @@ class OodL(Detector):
         curve = self._layer_errors(data) if self.layer == "auto" else {}
         # min returns the first of equals: candidates are in order from the input.
         layer = min(curve, key=curve.__getitem__) if curve else self.layer
-        return self._fit_layer(data.outputs, layer) | {"curve": curve}
+        return self._fit_layer(data.outputs.layer(layer), layer) | {"curve": curve}
 
     def score(self, outputs: Outputs) -> Tensor:
-        return self._similarity(self.state, outputs)
+        return self._similarity(self.state, outputs.layer(self.state["layer"]))
 
     def _layer_errors(self, data: FitData) -> dict[str, float]:
         """The mean detection error of each candidate layer on the sets that the choice is made on."""
         compared = data.validation or proxy_sets(data, PROXIES)
-        apart, used = map(data.outputs.select, held_out(len(data.outputs), "oodl chooses its layer"))
+        apart, used = held_out(len(data.outputs), "oodl chooses its layer")
         errors = {}
         for layer in data.outputs.layer_names:
-            state = self._fit_layer(used, layer)
-            kept = self._similarity(state, apart).cpu()
-            counts = [Counts.of(kept, self._similarity(state, other).cpu()) for other in compared.values()]
+            values = data.outputs.layer(layer)
+            state = self._fit_layer(values[used], layer)
+            kept = self._similarity(state, values[apart]).cpu()
+            counts = [Counts.of(kept, self._similarity(state, one.layer(layer)).cpu()) for one in compared.values()]
             errors[layer] = float(np.mean([detection_error(one, ID_RECALL) for one in counts]))
         return errors
 
-    def _fit_layer(self, outputs: Outputs, layer: str) -> dict[str, Any]:
+    def _fit_layer(self, values: Tensor, layer: str) -> dict[str, Any]:
         """A one-class SVM on the standardised outputs of a layer: tensors, and plain values."""
-        values = outputs.layer(layer)
-        scaler = StandardScaler()  # leaves outputs that do not vary at their scale
-        standardised = scaler.fit_transform(fit_array(values, f"outputs of layer '{layer}'"))
-        gamma = 1 / float(standardised.shape[1] * (standardised.var() or 1.0))  # scikit-learn's "scale"
+        array, scaler = standardised({f"outputs of layer '{layer}'": values})
+        gamma = 1 / float(array.shape[1] * (array.var() or 1.0))  # scikit-learn's "scale"
         fit = _exact if self.svm == "exact" else _nystroem
-        support, weight = fit(standardised, self.nu, gamma)
+        support, weight = fit(array, self.nu, gamma)
         return {
             "layer": layer,
             "gamma": gamma,
@@ -102,13 +102,15 @@ class OodL(Detector):
             "weight": learned(weight, values),
         }
 
-    def _similarity(self, state: State, outputs: Outputs) -> Tensor:
+    def _similarity(self, state: State, values: Tensor) -> Tensor:
         """log Σ α_i k(x, x_i), or the sum itself for the approximation, whose weights have both signs."""
-        layer, support = state["layer"], state["support"]
-        standardised = (outputs.layer(layer).double() - state["mean"]) / state["scale"]
+        return torch.cat([self._of_block(state, block) for block in values.split(ROWS)])
+
+    def _of_block(self, state: State, values: Tensor) -> Tensor:
+        support, given = state["support"], (values.double() - state["mean"]) / state["scale"]
         # ‖x‖² − 2x·s + ‖s‖²: what cancels in float64 is far below what an exponent shows.
-        squares = standardised.square().sum(dim=1, keepdim=True) + support.square().sum(dim=1)
-        exponent = -state["gamma"] * (squares - 2 * standardised @ support.T).clamp_min(0)
+        squares = given.square().sum(dim=1, keepdim=True) + support.square().sum(dim=1)
+        exponent = -state["gamma"] * (squares - 2 * given @ support.T).clamp_min(0)
         if self.svm == "exact":
             return (exponent + state["weight"].log()).logsumexp(dim=1)
         return exponent.exp() @ state["weight"]

@@ -21,7 +21,7 @@ class TestTimeAugmentation(Detector):
 
     A view is cut out of the image, mirrored at its borders, at an offset of up to `shift` in each direction, and
     flipped left to right with probability ½; each image's are drawn by its own pixels and the seed. The score is the
-    largest p̄, as log-odds, or the negative mutual information of answer and view: see `agreement`.
+    largest p̄, as log-odds, the mean log-odds, or the negative mutual information of answer and view: see `agreement`.
     """
 
     views: int = parameter(8, "views beside the image itself", low=1, high=1000, grid=(2, 4, 8, 16))

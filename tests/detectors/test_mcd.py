@@ -14,6 +14,7 @@ from oodbench.errors import OodbenchError
 from oodbench.example import make_example
 from oodbench.live import passes
 from oodbench.outputs import Needs
+from tests.detectors.test_ensemble import log_odds_of
 
 
 def test_is_what_torchs_own_dropout_gives_in_the_mean() -> None:
@@ -24,14 +25,17 @@ def test_is_what_torchs_own_dropout_gives_in_the_mean() -> None:
     torch.manual_seed(0)
     with torch.no_grad():
         normalised = example.classifier.normalise(images / 255)
-        p = torch.stack([module(normalised) for _ in range(samples)]).double().softmax(dim=2)
+        logits = torch.stack([module(normalised) for _ in range(samples)]).double()
+    p = logits.softmax(dim=2)
     mean = p.mean(dim=0)
     information = (mean * mean.log()).sum(dim=1) - (p * p.log()).sum(dim=2).mean(dim=0)
     assert information.abs().max() > 0.1
     for live in example.passes(images, Needs("live")):
-        largest, shared = (MonteCarloDropout(samples=samples, measure=measure).score(live) for measure in MEASURES)
+        largest, odds, shared = (MonteCarloDropout(samples=samples, measure=one).score(live) for one in MEASURES)
     torch.testing.assert_close(largest.sigmoid(), mean.amax(dim=1), rtol=0, atol=0.04)
     torch.testing.assert_close(shared, information, rtol=0, atol=0.04)
+    drawn = torch.stack([log_odds_of(one, mean.argmax(dim=1)) for one in logits])
+    assert ((odds - drawn.mean(dim=0)).abs() < 5 * drawn.std(dim=0) * (2 / samples) ** 0.5).all()
 
 
 def test_an_image_has_the_same_masks_alone_and_beside_others() -> None:
