@@ -20,7 +20,7 @@ FOUR = ("msp", "lc", "odin", "oodl")
 NORMS = {"L2": "odin(norm=l2)", "L1": "odin(norm=l1)", "ε = 0": "odin(epsilon=0)"}
 OWN = ("inversion", "msp", "lc", "odin", "oodl")
 TUNED = tuple(f"inversion/cifar10-resnet{layers}" for layers in (20, 32, 44))
-"""The runs on CIFAR-10 that have `inversion`: of fine-tuned networks, tested on the half that did not calibrate them."""
+"""The runs on CIFAR-10 that have `inversion`: of fine-tuned networks, tested on the half that calibrated none."""
 SEARCHED = ("digits", "mnist", "fashion-mnist", *TUNED)
 """Runs in which nothing was kept before, so that what was passed is on their cards."""
 ORDER = [name for names in KINDS.values() for name in names]

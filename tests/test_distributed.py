@@ -132,7 +132,9 @@ def test_a_process_that_dies_ends_the_run_and_leaves_no_result(
     os.kill(children(process)[victim], signal.SIGKILL)
     _, said = process.communicate(timeout=120)
     assert process.returncode != 0 and not runs.out.exists()
-    assert "another process of this run has ended" in said and "nothing was written" in said
+    # The one that is left sees it by itself, or is stopped by torchrun before it does.
+    words = "another process of this run has ended", "no results were written"
+    assert any(one in said for one in words), said
     found, _ = runs.finish(2)
     for key, scores in expected.scores.items():
         np.testing.assert_allclose(found.scores[key], scores, rtol=1e-6, atol=1e-9)
