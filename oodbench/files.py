@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import hashlib
+import lzma
 import os
 import re
 import secrets
 import shutil
 import socket
 import stat
+import tarfile
 import tempfile
 import time
 import tomllib
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -38,6 +42,9 @@ LARGEST_TEXT = 16 << 20
 
 BOMB_RATIO, BOMB_BYTES = 100, 256 << 20
 """What is packed to less than a hundredth, and has more than so many bytes, is refused."""
+
+ARCHIVE_DAMAGES = (tarfile.TarError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError)
+"""What a damaged tar file raises, packed or not, beside OSError and ValueError."""
 
 LONGEST_NAME = 120
 """Characters of a name that is made of names; file systems take 255 bytes, endings and all."""

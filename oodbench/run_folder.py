@@ -132,10 +132,10 @@ class Result:
         for model in dict.fromkeys(row["model"] for row in rows):
             accuracy = self.card.classifier(model)["id_accuracy"]
             told = "unknown" if accuracy is None else f"{100 * accuracy:.2f} %"
-            of_model = [(row["detector"], row["auroc"]) for row in rows if row["model"] == model]
+            of_model = [(row["detector"], row["auroc"]) for row in rows if row["model"] == model and "auroc" in row]
             means = {one: np.mean([auroc for of, auroc in of_model if of == one]) for one, _ in of_model}
-            best = max(means, key=lambda one: means[one])
-            highest = f"highest mean AUROC {100 * means[best]:.1f} % by {best}"
+            best = max(means, key=lambda one: means[one], default=None)
+            highest = "no AUROC" if best is None else f"highest mean AUROC {100 * means[best]:.1f} % by {best}"
             lines.append(f"  {model}: ID accuracy {told}, {highest}")
         return "\n".join(lines)
 

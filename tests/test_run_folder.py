@@ -270,6 +270,8 @@ def test_a_result_is_shown_in_a_few_lines() -> None:
 
 def test_a_result_without_rows_has_a_name_too(result: Result) -> None:
     assert repr(replace(result, card=replace(result.card, metrics=[]))).startswith("Result of planted")
+    bare = [{name: value for name, value in row.items() if name != "auroc"} for row in result.card.metrics]
+    assert "no AUROC" in repr(replace(result, card=replace(result.card, metrics=bare)))
 
 
 def test_a_result_is_a_table_in_a_notebook(result: Result) -> None:

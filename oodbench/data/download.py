@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import shutil
 import sys
 import tarfile
 import time
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from oodbench.errors import OodbenchError
-from oodbench.files import make_durable, replace, sweep, temporary_name
+from oodbench.files import ARCHIVE_DAMAGES, make_durable, replace, sweep, temporary_name
 
 if TYPE_CHECKING:
     import requests
@@ -272,7 +270,7 @@ def unpack(archive: Path, folder: Path) -> Path:
                 replace(temporary / folder.name, folder)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
-    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
+    except ARCHIVE_DAMAGES as error:
         raise OodbenchError(f"{archive} cannot be unpacked ({error}); delete it and fetch again") from error
     return folder
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import tarfile
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from oodbench.data.identity import Facts, file_facts, identity_of
 from oodbench.data.imageset import Images, ImageSet
 from oodbench.data.split_names import SPLITS
 from oodbench.errors import OodbenchError
-from oodbench.files import is_bomb
+from oodbench.files import ARCHIVE_DAMAGES, is_bomb
 from oodbench.progress import so_far
 
 MOST_BYTES = 8 << 30
@@ -135,7 +134,7 @@ def read_archive(name: str, archive: Path) -> ImageSet:
             # gzip compares its checksum at the very end, where tarfile does not read.
             while opened.fileobj is not None and opened.fileobj.read(1 << 20):
                 pass
-    except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error) as error:
+    except (*ARCHIVE_DAMAGES, OSError, ValueError) as error:
         raise OodbenchError(f"archive {archive} is damaged ({error}); get it again") from error
     files = _sorted(contents)
     if not files:

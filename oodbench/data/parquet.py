@@ -211,7 +211,7 @@ def _opened(path: Path) -> Iterator[_Parquet | _Arrow]:
             yield file
         finally:
             file.close()
-    except (OSError, pyarrow.ArrowException) as error:
+    except (OSError, UnicodeDecodeError, pyarrow.ArrowException) as error:
         raise OodbenchError(f"{path} cannot be read ({error}); get it again") from error
 
 

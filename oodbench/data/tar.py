@@ -18,6 +18,7 @@ from oodbench.data.folder import Walk, is_image
 from oodbench.data.identity import Facts, file_facts, identity_of
 from oodbench.data.imageset import Images, ImageSet
 from oodbench.errors import OodbenchError
+from oodbench.files import ARCHIVE_DAMAGES
 
 MOST_BYTES = 256 << 20
 """Of one file in a tar file that is read into memory."""
@@ -101,7 +102,7 @@ def read_tar(name: str, shards: Sequence[Path]) -> ImageSet:
             facts.append(file_facts(shard))
             for member in _listed(number, shard):
                 _take(shard, member, images, keys, told)
-        except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+        except (*ARCHIVE_DAMAGES, OSError, ValueError) as error:
             raise OodbenchError(f"{shard} is damaged, or no tar file ({error}); get it again") from error
     if not images:
         raise OodbenchError(f"{', '.join(map(str, shards[:3]))} hold(s) no images")

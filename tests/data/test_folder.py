@@ -310,6 +310,21 @@ def test_an_archive_that_is_packed_to_a_hundredth_is_refused(tmp_path: Path, mon
         read_archive("some", tmp_path / "bomb.tar.gz")
 
 
+@pytest.mark.parametrize("packing", ["gz", "bz2", "xz"])
+def test_a_damaged_archive_is_said_however_it_is_packed(tmp_path: Path, packing: str) -> None:
+    save_png(tmp_path / "a.png", pixels(40, 40))
+    archive = tmp_path / f"some.tar.{packing}"
+    with tarfile.open(archive, f"w:{packing}") as opened:
+        opened.add(tmp_path / "a.png", "a.png")
+    assert len(read_archive("some", archive)) == 1
+    content = bytearray(archive.read_bytes())
+    for place in range(len(content) // 3, len(content), 5):
+        content[place] ^= 0xA5
+    archive.write_bytes(content)
+    with pytest.raises(OodbenchError, match=r"some\.tar\.\w+"):
+        read_archive("some", archive)
+
+
 def cut_short(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-40])
 
