@@ -245,8 +245,9 @@ def _class_names(schema: pyarrow.Schema, column: str | None) -> tuple[str, ...]:
 
 
 def _labels(path: Path, column: Any) -> np.ndarray:
-    values = column.combine_chunks().fill_null(-1).to_numpy(zero_copy_only=False)
-    return np.asarray(values).astype(np.int64)
+    # Unsigned labels have no -1 for those that are not there.
+    values = column.cast("int64").combine_chunks().fill_null(-1).to_numpy(zero_copy_only=False)
+    return np.asarray(values)
 
 
 def _packed(value: Any, path: Path, where: str) -> Path | BytesIO:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import resource
 import subprocess
@@ -21,6 +20,7 @@ from oodbench.card import Card
 from oodbench.cli.options import split_list
 from oodbench.errors import OodbenchError
 from oodbench.files import LARGEST_TEXT
+from oodbench.recipes.obtain import WITH_OODBENCH
 from oodbench.report.formats import COLUMNS
 from tests.cli.conftest import Ended, check_interrupted
 
@@ -244,10 +244,10 @@ def test_an_out_that_cannot_be_written_is_refused_at_once(oodbench: Command, tmp
     assert ended.code == 2 and "cannot write into" in ended.err
 
 
-def test_checkpoint_of_other_classes_is_refused(oodbench: Command, default_run: Path, tmp_path: Path) -> None:
+def test_checkpoint_of_other_classes_is_refused(oodbench: Command, tmp_path: Path) -> None:
     import numpy as np
 
-    checkpoint, *_ = Path(os.environ["OODBENCH_CACHE"], "classifiers").glob("digits-cnn8-????????????.safetensors")
+    (checkpoint,) = WITH_OODBENCH.glob("digits-cnn8-????????????.safetensors")
     draw = np.random.default_rng(0)
     np.savez(
         tmp_path / "twelve.npz", images=draw.integers(0, 256, (60, 8, 8)).astype(np.uint8), labels=np.arange(60) % 12

@@ -145,6 +145,14 @@ def test_places_beyond_a_saved_file_are_refused_before_they_end_the_process(tmp_
         load_images(f"hf:{folder}", data_root=None).read(0, 2)
 
 
+@pytest.mark.parametrize("kind", [pyarrow.uint8(), pyarrow.uint64(), pyarrow.int16()])
+def test_labels_of_any_kind_of_whole_number(tmp_path: Path, kind: pyarrow.DataType) -> None:
+    rows = table(range(4)).set_column(1, "label", pyarrow.array([3, None, 0, 200], kind))
+    images = load_images(f"hf:{write(tmp_path / 'some.parquet', rows)}", data_root=None)
+    assert images.labels is not None and images.labels.tolist() == [3, -1, 0, 200]
+    assert images.labels.dtype == np.int64
+
+
 def test_an_image_may_be_a_file_beside(tmp_path: Path) -> None:
     save_png(tmp_path / "pictures" / "a.png", IMAGES[3])
     rows = pyarrow.table({"image": pyarrow.array([{"bytes": None, "path": "pictures/a.png"}], STRUCT)})
