@@ -137,4 +137,4 @@ def command(
     )
     outcome = study(benchmark, question, Machine(data_root, device), ConsoleReporter(), out)
     click.echo(outcome.summary.to_markdown(index=False, floatfmt=".3f"))
-    log.print(f"wrote {', '.join(outcome.names)} in {outcome.folder}", markup=False, soft_wrap=True)
+    log.print(f"wrote {', '.join(outcome.names)} in {outcome.folder}", soft_wrap=True)

@@ -63,5 +63,5 @@ def command(results: tuple[Path, ...], as_json: bool, **options: Any) -> None:
     forms = split_outside(options.pop("forms"))
     wrote, notes = write_report(map(Result.load, results), paper=paper, figure_forms=forms, **options)
     for note in notes:
-        log.print(note, markup=False, soft_wrap=True)
+        log.print(note, soft_wrap=True)
     click.echo(wrote, nl=False)

@@ -100,7 +100,7 @@ def _write(result: Result, out: Path | None, benchmark: Benchmark) -> None:
     for table in terminal_tables(result.leaderboard, output.width):
         output.print(table)
     names = dict.fromkeys(f"{path.parts[0]}/" if len(path.parts) > 1 else path.name for path in _below(out, paths))
-    log.print(f"wrote {', '.join(names)} in {out}", markup=False, soft_wrap=True)
+    log.print(f"wrote {', '.join(names)} in {out}", soft_wrap=True)
 
 
 def wanted(

@@ -61,4 +61,4 @@ def command(images: str, path: Path, model: str, out: Path | None, data_root: Pa
         return
     write_whole(out, text.encode())
     found = f"{int(table.is_ood.sum()):,} of {len(table):,} images are OOD"
-    log.print(f"{found} (score below {guard.threshold:.6g}); wrote {out}", markup=False, soft_wrap=True)
+    log.print(f"{found} (score below {guard.threshold:.6g}); wrote {out}", soft_wrap=True)

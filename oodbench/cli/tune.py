@@ -76,7 +76,7 @@ def tune(
             name="",
         )
         write_whole(out, tuned.to_toml())
-        log.print(f"wrote {out}: oodbench run --benchmark {out}", markup=False, soft_wrap=True)
+        log.print(f"wrote {out}: oodbench run --benchmark {out}", soft_wrap=True)
 
 
 # All that says what is run, and on what, is as for `oodbench run`.
@@ -85,14 +85,13 @@ command.params = [one for one in run_command.params if one.name not in ("out", "
 
 
 def _show(found: tuple[Tuned, ...]) -> None:
-    from rich.markup import escape
     from rich.table import Table
     from rich.text import Text
 
     from oodbench.console import output
 
     on = "the scored OOD sets, as an oracle" if found[0].kind == "oracle" else ", ".join(found[0].sets)
-    table = Table(title=escape(f"mean AUROC in percent on {on}"))
+    table = Table(title=f"mean AUROC in percent on {on}")
     for name in ("detector", "as given", "picked", "AUROC", "trials", "remark"):
         table.add_column(name, overflow="fold")
     for one in found:

@@ -93,7 +93,6 @@ def to_markdown(leaderboard: Leaderboard) -> str:
 def terminal_tables(leaderboard: Leaderboard, width: int) -> Iterator[Table]:
     """`layout.summary` of each block, and what several models have in common, for a terminal of that many columns."""
     from rich import box
-    from rich.markup import escape
     from rich.table import Table
     from rich.text import Text
 
@@ -105,7 +104,7 @@ def terminal_tables(leaderboard: Leaderboard, width: int) -> Iterator[Table]:
         cut = panels(grid, width + between, between)
         for panel in cut:
             shown = Table(
-                title=escape(panel.title) if panel.title and panel is cut[0] else None,
+                title=panel.title if panel.title and panel is cut[0] else None,
                 caption=meaning if panel is cut[-1] else None,
                 box=box.SIMPLE_HEAD,
                 show_edge=False,

@@ -93,6 +93,14 @@ def test_a_terminal(named: tuple[tuple[str, ...], Leaderboard], monkeypatch: pyt
     assert all(any(line.startswith(name) for line in lines) for name in names)
 
 
+def test_a_title_on_a_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = Result.load(write_run(tmp_path / "run", gaussian_scores({"msp": 2.0}), model="net[a]"))
+    for table in terminal_tables(run.leaderboard, 2000):
+        oodbench_console.output.print(table)
+    shown = capsys.readouterr().out
+    assert "net[a]" in shown and "\\" not in shown
+
+
 def test_csv_and_json(named: tuple[tuple[str, ...], Leaderboard]) -> None:
     names, made = named
     rows = [*csv.DictReader(io.StringIO(to_csv(made)))]
